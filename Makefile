@@ -1,0 +1,35 @@
+# Each verb builds what it needs in .venv; PYTHON picks the interpreter.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help build test lint types bench clean
+
+help:  ## list the verbs
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
+
+.venv/installed: pyproject.toml setup.py wslowlevel/_codec.pyx wslowlevel/_codec.pxd wslowlevel/_kernels.h
+	$(PYTHON) -m venv .venv
+	WSLOWLEVEL_BUILD=$${WSLOWLEVEL_BUILD:-require} $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev]'
+	touch $@
+
+build: .venv/installed  ## the environment, with the codec compiled in place
+
+test: build  ## the whole suite, once on each backend
+	WSLOWLEVEL_BACKEND=cython $(BIN)/python -m pytest
+	WSLOWLEVEL_BACKEND=python $(BIN)/python -m pytest
+
+lint: build  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: build  ## mypy (strict), and stubtest of both backends against _codec.pyi
+	$(BIN)/mypy
+	$(BIN)/python tests/stubs.py
+
+bench: build  ## the backends compared on this machine
+	$(BIN)/python -m pytest benchmarks -o python_files="bench_*.py" --benchmark-enable --benchmark-max-time=0.3 \
+		--benchmark-columns=median,ops --benchmark-group-by=group --benchmark-sort=name
+
+clean:  ## everything that was built
+	rm -rf .venv build dist *.egg-info wslowlevel/_codec.c wslowlevel/*.so

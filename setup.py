@@ -1,0 +1,41 @@
+"""Declares the compiled codec. Everything else stands in pyproject.toml.
+
+WSLOWLEVEL_BUILD says what a failed compilation means:
+
+    auto     (default) a warning: the package runs on its pure-Python codec
+    require  an error
+    pure     nothing is compiled: a py3-none-any wheel
+"""
+
+import os
+import platform
+import sys
+
+from setuptools import Extension, setup
+
+MODES = ("auto", "require", "pure")
+mode = os.environ.get("WSLOWLEVEL_BUILD", "auto")
+if mode not in MODES:
+    sys.exit(f"WSLOWLEVEL_BUILD must be one of {', '.join(MODES)}, not {mode!r}")
+
+# Stated here because a CFLAGS of the environment replaces the interpreter's own optimisation flags.
+gcc_like = sys.platform != "win32"
+compile_args = ["-O3", "-g0"] if gcc_like else ["/O2"]
+link_args = ["-Wl,-s"] if sys.platform == "linux" else []
+
+extensions = []
+if mode != "pure" and platform.python_implementation() == "CPython":
+    extensions = [
+        Extension(
+            "wslowlevel._codec",
+            ["wslowlevel/_codec.pyx"],
+            depends=["wslowlevel/_codec.pxd", "wslowlevel/_kernels.h"],
+            define_macros=[("NDEBUG", None)],
+            extra_compile_args=compile_args,
+            extra_link_args=link_args,
+            # Kept by setuptools' own handling of .pyx files; cythonize() would drop it.
+            optional=mode != "require",
+        )
+    ]
+
+setup(ext_modules=extensions)

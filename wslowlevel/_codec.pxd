@@ -1,0 +1,105 @@
+"""The compiled codec for other Cython modules: `from wslowlevel cimport _codec`."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+
+cdef extern from "_kernels.h" nogil:
+    ctypedef struct ws_kernel:
+        const char *name
+        void (*run)(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key)
+
+    ctypedef struct ws_utf8:
+        uint8_t due
+
+    const int WS_KERNEL_COUNT
+    ws_kernel ws_kernel_in_use
+    ws_kernel ws_kernel_at(int index)
+    void ws_mask(uint8_t *dst, const uint8_t *src, size_t n, const uint8_t *key, size_t offset)
+    size_t ws_utf8_check(ws_utf8 *state, const uint8_t *p, size_t n)
+
+
+cdef class Header:
+    cdef readonly uint8_t opcode, fin, rsv1, rsv2, rsv3
+    cdef readonly uint64_t payload_length
+    cdef readonly bytes mask_key
+    cdef tuple _fields(self)
+
+
+cdef class Utf8Validator:
+    cdef ws_utf8 _state
+    cdef readonly uint64_t position
+    cdef object _error
+
+
+cdef class Frame:
+    cdef readonly uint8_t opcode, fin, rsv1, rsv2, rsv3
+    cdef readonly bytes payload, mask_key
+    cdef tuple _fields(self)
+
+
+cdef class Message:
+    cdef readonly uint8_t opcode, rsv1, rsv2, rsv3, mask
+    cdef readonly bytes payload
+    cdef tuple _fields(self)
+
+
+cdef class _Lent:
+    cdef bytes _owner
+    cdef uint8_t *_start
+    cdef Py_ssize_t _size
+
+
+cdef class _Decoder:
+    cdef bint _joins, _strict, _must_be_masked, _must_be_unmasked
+    cdef uint64_t _max_message_size, _max_frame_size, _max_fragments
+    cdef uint8_t _allow_rsv
+
+    cdef readonly object error
+    cdef readonly bint closed
+    cdef bint _busy
+    cdef _Lent _read_buffer
+
+    cdef uint8_t _head[14]
+    cdef Py_ssize_t _head_length
+    cdef bint _in_payload, _fin, _masked
+    cdef uint8_t _rsv, _opcode
+    cdef uint8_t _mask_key[4]
+    cdef uint64_t _length, _remaining
+    cdef uint8_t _control[125]
+    cdef Py_ssize_t _control_length
+    cdef ws_utf8 _close_reason
+    cdef uint64_t _close_reason_length
+
+    cdef bint _in_message, _is_text
+    cdef uint8_t _message_opcode, _message_rsv, _message_mask
+    cdef uint64_t _message_size, _fragments
+    cdef ws_utf8 _text
+    cdef uint64_t _text_length
+    cdef bytes _payload
+    cdef bytearray _joined
+    cdef Py_ssize_t _held
+
+    cdef list _decode(self, const uint8_t *p, Py_ssize_t n)
+    cdef int _parse(self, const uint8_t *p, Py_ssize_t n, list items) except -1
+    cdef Py_ssize_t _read_header(self, const uint8_t *p, Py_ssize_t n) except -1
+    cdef int _check_first_byte(self, uint8_t first) except -1
+    cdef int _check_second_byte(self, uint8_t opcode, uint8_t second) except -1
+    cdef int _begin_payload(self, const uint8_t *head, Py_ssize_t length) except -1
+    cdef int _begin_fragment(self) except -1
+    cdef Py_ssize_t _read_payload(self, const uint8_t *p, Py_ssize_t n, list items) except -1
+    cdef uint8_t *_room(self, Py_ssize_t size) except NULL
+    cdef bint _is_joined(self) noexcept
+    cdef int _check_close(self, const uint8_t *p, Py_ssize_t n) except -1
+    cdef int _end_frame(self, list items) except -1
+    cdef object _control_item(self, bytes payload)
+    cdef int _end_fragment(self, list items) except -1
+    cdef bytes _take_payload(self)
+
+
+cdef class FrameDecoder(_Decoder):
+    pass
+
+
+cdef class MessageDecoder(_Decoder):
+    pass

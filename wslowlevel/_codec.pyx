@@ -1,0 +1,906 @@
+# cython: language_level=3
+"""bytes -> Frame | Message and back, compiled  (RFC 6455 §5)
+
+The twin of `_codec_py.py`, which is the specification: the same names, in the same order, with the same answers. What is
+said there about rules and arguments is not said again here; comments are about memory.
+"""
+
+cimport cython
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
+)
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.number cimport PyNumber_Index
+from libc.stdint cimport INT64_MAX
+from libc.string cimport memcpy
+
+from . import errors, wire
+
+
+cdef extern from "Python.h":
+    long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
+
+
+cdef enum:  # compared with wire.py by a test, through _constants()
+    FIN = 0x80
+    RSV = 0x70
+    OPCODE = 0x0F
+    RSV_SHIFT = 4
+    MASK = 0x80
+    LENGTH = 0x7F
+    LENGTH_16 = 126
+    LENGTH_64 = 127
+    MAX_LENGTH_7 = 125
+    MAX_LENGTH_16 = 0xFFFF
+    MASK_KEY_LENGTH = 4
+    MAX_HEADER_LENGTH = 14
+    CONTINUATION = 0x0
+    TEXT = 0x1
+    BINARY = 0x2
+    CLOSE = 0x8
+    PONG = 0xA
+    CONTROL = 0x8
+    MAX_CONTROL_LENGTH = 125
+    CLOSE_CODE_LENGTH = 2
+    READ_SIZE = 64 * 1024
+    MAX_READ_SIZE = 256 * 1024
+
+DEFAULT_MAX_SIZE = wire.DEFAULT_MAX_SIZE
+DEFAULT_MAX_FRAGMENTS = wire.DEFAULT_MAX_FRAGMENTS
+
+
+def _constants():
+    return {
+        "FIN": FIN, "RSV": RSV, "OPCODE": OPCODE, "RSV_SHIFT": RSV_SHIFT, "MASK": MASK, "LENGTH": LENGTH,
+        "LENGTH_16": LENGTH_16, "LENGTH_64": LENGTH_64, "MAX_LENGTH_7": MAX_LENGTH_7, "MAX_LENGTH_16": MAX_LENGTH_16,
+        "MAX_LENGTH_64": INT64_MAX, "MASK_KEY_LENGTH": MASK_KEY_LENGTH, "MAX_HEADER_LENGTH": MAX_HEADER_LENGTH,
+        "Opcode.CONTINUATION": CONTINUATION, "Opcode.TEXT": TEXT, "Opcode.BINARY": BINARY, "Opcode.CLOSE": CLOSE,
+        "Opcode.PONG": PONG, "CONTROL": CONTROL, "MAX_CONTROL_LENGTH": MAX_CONTROL_LENGTH,
+        "CLOSE_CODE_LENGTH": CLOSE_CODE_LENGTH, "READ_SIZE": READ_SIZE, "MAX_READ_SIZE": MAX_READ_SIZE,
+    }
+
+
+# -- Arguments --------------------------------------------------------------------------------------------------------
+
+
+cdef int _get_buffer(object value, Py_buffer *view, str name, bint writable=False) except -1:
+    """The caller releases the view."""
+    if not PyObject_CheckBuffer(value):
+        raise errors.not_bytes_like(name, value)
+    try:
+        PyObject_GetBuffer(value, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+    except TypeError:
+        raise errors.not_bytes_like(name, value) from None
+    except (BufferError, ValueError):
+        probe = memoryview(value)
+        if writable and probe.readonly:
+            raise errors.not_writable(name, value) from None
+        if not probe.c_contiguous:
+            raise errors.not_contiguous(name) from None
+        raise
+    return 0
+
+
+cdef long long _integer(object value, str name, long long lowest, long long highest) except? -1:
+    cdef int overflow = 0
+    try:
+        value = PyNumber_Index(value)
+    except TypeError:
+        raise errors.not_an_integer(name, value) from None
+    cdef long long number = PyLong_AsLongLongAndOverflow(value, &overflow)
+    if overflow or number < lowest or number > highest:
+        raise errors.out_of_range(name, value, lowest, highest)
+    return number
+
+
+cdef int _copy_mask_key(object value, uint8_t *key, str name) except -1:
+    cdef Py_buffer view
+    cdef Py_ssize_t length
+    _get_buffer(value, &view, name)
+    length = view.len
+    if length == MASK_KEY_LENGTH:
+        memcpy(key, view.buf, MASK_KEY_LENGTH)
+    PyBuffer_Release(&view)
+    if length != MASK_KEY_LENGTH:
+        raise errors.wrong_key_length(length)
+    return 0
+
+
+cdef uint64_t _limit(object value, str name) except? 1:
+    return INT64_MAX if value is None else <uint64_t>_integer(value, name, 0, INT64_MAX)
+
+
+# -- Masking (RFC 6455 §5.3) ------------------------------------------------------------------------------------------
+
+
+def apply_mask(data, key, offset=0):
+    """Mask or unmask: the two are the same (RFC 6455 §5.3).
+
+    Args:
+        data: any C-contiguous buffer; not changed.
+        key: the masking key, a buffer of 4 bytes.
+        offset: bytes of the payload that came before, to go on in the middle of a key.
+
+    Returns:
+        A copy of the data, each byte XORed with its byte of the key.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind.
+    """
+    cdef Py_buffer view
+    cdef uint8_t octets[MASK_KEY_LENGTH]
+    cdef bytes masked
+    cdef long long start
+    _get_buffer(data, &view, "data")
+    try:
+        _copy_mask_key(key, octets, "key")
+        start = _integer(offset, "offset", 0, INT64_MAX)
+        masked = PyBytes_FromStringAndSize(NULL, view.len)
+        ws_mask(<uint8_t *>PyBytes_AS_STRING(masked), <uint8_t *>view.buf, view.len, octets, start)
+    finally:
+        PyBuffer_Release(&view)
+    return masked
+
+
+def apply_mask_inplace(buffer, key, offset=0):
+    """Mask or unmask a writable C-contiguous buffer where it stands; otherwise as :func:`apply_mask`."""
+    cdef Py_buffer view
+    cdef uint8_t octets[MASK_KEY_LENGTH]
+    cdef long long start
+    _get_buffer(buffer, &view, "buffer", True)
+    try:
+        _copy_mask_key(key, octets, "key")
+        start = _integer(offset, "offset", 0, INT64_MAX)
+        ws_mask(<uint8_t *>view.buf, <uint8_t *>view.buf, view.len, octets, start)
+    finally:
+        PyBuffer_Release(&view)
+
+
+def kernel():
+    """Name what does the masking: "python", or the instruction set that the compiled codec picked on this machine."""
+    return ws_kernel_in_use.name.decode()
+
+
+def _kernels():
+    """The names that `_use_kernel` takes on this machine, the widest last."""
+    return [
+        ws_kernel_at(index).name.decode() for index in range(WS_KERNEL_COUNT) if ws_kernel_at(index).name != NULL
+    ]
+
+
+def _use_kernel(name):
+    global ws_kernel_in_use
+    for index in range(WS_KERNEL_COUNT):
+        if ws_kernel_at(index).name != NULL and ws_kernel_at(index).name.decode() == name:
+            ws_kernel_in_use = ws_kernel_at(index)
+            return
+    raise ValueError(f"kernel must be one of {_kernels()}, not {name!r}")
+
+
+_use_kernel(_kernels()[-1])
+
+
+# -- Header (RFC 6455 §5.2) -------------------------------------------------------------------------------------------
+
+
+@cython.final
+cdef class Header:
+    """The header of a frame (RFC 6455 §5.2).
+
+    Attributes:
+        opcode: 0 to 15.
+        payload_length: bytes of payload that follow the header.
+        fin, rsv1, rsv2, rsv3: its bits, 0 or 1.
+        mask_key: the 4 bytes that mask the payload, None if it is not masked.
+        mask: the mask bit, 0 or 1.
+        length: bytes of the header itself, 2 to 14.
+    """
+
+    __match_args__ = ("opcode", "payload_length", "fin", "rsv1", "rsv2", "rsv3", "mask_key")
+
+    def __init__(self, opcode, payload_length, fin=1, rsv1=0, rsv2=0, rsv3=0, mask_key=None):
+        cdef uint8_t first = _first_byte(opcode, fin, rsv1, rsv2, rsv3)
+        self.payload_length = _integer(payload_length, "payload_length", 0, INT64_MAX)
+        self.mask_key = _checked_mask_key(mask_key)
+        self.opcode, self.fin = first & OPCODE, first >> 7
+        self.rsv1, self.rsv2, self.rsv3 = first >> 6 & 1, first >> 5 & 1, first >> 4 & 1
+
+    @property
+    def mask(self):
+        return int(self.mask_key is not None)
+
+    @property
+    def length(self):
+        cdef uint8_t head[MAX_HEADER_LENGTH]
+        return _write_header(head, 0, self.payload_length, NULL) + (0 if self.mask_key is None else MASK_KEY_LENGTH)
+
+    cdef tuple _fields(self):
+        return self.opcode, self.payload_length, self.fin, self.rsv1, self.rsv2, self.rsv3, self.mask_key
+
+    def __eq__(self, other):
+        return (<Header>other)._fields() == self._fields() if type(other) is Header else NotImplemented
+
+    def __hash__(self):
+        return hash(self._fields())
+
+    def __repr__(self):
+        return _repr(self, self._fields())
+
+    def __reduce__(self):
+        return Header, self._fields()
+
+
+def parse_header(buffer, offset=0):
+    """Read the header of the frame that starts at an offset (RFC 6455 §5.2).
+
+    Its bits and opcode are reported, not judged: which are allowed depends on the connection.
+
+    Args:
+        buffer: any C-contiguous buffer; not changed.
+        offset: where the frame starts, in bytes.
+
+    Returns:
+        The header; None while the buffer does not hold all of it.
+
+    Raises:
+        ProtocolError: a payload length over 63 bits, or not in its shortest form.
+        TypeError, ValueError: an argument of the wrong kind.
+    """
+    cdef Py_buffer view
+    cdef long long start
+    _get_buffer(buffer, &view, "buffer")
+    try:
+        start = _integer(offset, "offset", 0, view.len)
+        return _parse_header(<uint8_t *>view.buf + start, view.len - start)
+    finally:
+        PyBuffer_Release(&view)
+
+
+def encode_header(opcode, payload_length, *, fin=1, rsv1=0, rsv2=0, rsv3=0, mask_key=None):
+    """Write the header of a frame (RFC 6455 §5.2), whatever its bits say: nothing is judged but their ranges.
+
+    Args:
+        opcode: 0 to 15.
+        payload_length: bytes of payload that will follow, 0 to 2**63 - 1.
+        fin, rsv1, rsv2, rsv3: its bits, 0 or 1.
+        mask_key: a buffer of 4 bytes that stands at the end of the header, None for a frame that is not masked.
+
+    Returns:
+        2 to 14 bytes.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind.
+    """
+    cdef uint8_t head[MAX_HEADER_LENGTH]
+    cdef uint8_t key[MASK_KEY_LENGTH]
+    cdef uint8_t first = _first_byte(opcode, fin, rsv1, rsv2, rsv3)
+    cdef uint64_t length = _integer(payload_length, "payload_length", 0, INT64_MAX)
+    if mask_key is not None:
+        _copy_mask_key(mask_key, key, "mask_key")
+    return PyBytes_FromStringAndSize(<char *>head, _write_header(head, first, length, NULL if mask_key is None else key))
+
+
+def encode_frame(opcode, payload, *, fin=1, rsv1=0, rsv2=0, rsv3=0, mask_key=None):
+    """Write a whole frame; as :func:`encode_header`, with the payload behind it, masked if there is a key.
+
+    Args:
+        payload: any C-contiguous buffer; copied once, not changed.
+    """
+    cdef Py_buffer view
+    cdef uint8_t head[MAX_HEADER_LENGTH]
+    cdef uint8_t key[MASK_KEY_LENGTH]
+    cdef uint8_t first = _first_byte(opcode, fin, rsv1, rsv2, rsv3)
+    cdef Py_ssize_t length
+    cdef bytes frame
+    cdef uint8_t *out
+    _get_buffer(payload, &view, "payload")
+    try:
+        if mask_key is not None:
+            _copy_mask_key(mask_key, key, "mask_key")
+        length = _write_header(head, first, view.len, NULL if mask_key is None else key)
+        frame = PyBytes_FromStringAndSize(NULL, length + view.len)
+        out = <uint8_t *>PyBytes_AS_STRING(frame)
+        memcpy(out, head, length)
+        if mask_key is None:
+            memcpy(out + length, view.buf, view.len)
+        else:
+            ws_mask(out + length, <uint8_t *>view.buf, view.len, key, 0)
+    finally:
+        PyBuffer_Release(&view)
+    return frame
+
+
+cdef inline Py_ssize_t _header_length(uint8_t second) noexcept:
+    cdef uint8_t length = second & LENGTH
+    return 2 + (2 if length == LENGTH_16 else 8 if length == LENGTH_64 else 0) + (
+        MASK_KEY_LENGTH if second & MASK else 0
+    )
+
+
+cdef uint64_t _payload_length(const uint8_t *head) except? 1:
+    cdef uint64_t length = head[1] & LENGTH
+    cdef int i
+    if length == LENGTH_16:
+        length = <uint64_t>head[2] << 8 | head[3]
+        if length <= MAX_LENGTH_7:
+            raise errors.length_not_minimal(length, 16)
+    elif length == LENGTH_64:
+        length = 0
+        for i in range(2, 10):
+            length = length << 8 | head[i]
+        if length > <uint64_t>INT64_MAX:
+            raise errors.length_too_big(length)
+        if length <= MAX_LENGTH_16:
+            raise errors.length_not_minimal(length, 64)
+    return length
+
+
+cdef Header _parse_header(const uint8_t *head, Py_ssize_t n):
+    cdef Header header
+    cdef Py_ssize_t length
+    if n < 2 or n < _header_length(head[1]):
+        return None
+    length = _header_length(head[1])
+    header = Header.__new__(Header)
+    header.payload_length = _payload_length(head)
+    header.opcode, header.fin = head[0] & OPCODE, head[0] >> 7
+    header.rsv1, header.rsv2, header.rsv3 = head[0] >> 6 & 1, head[0] >> 5 & 1, head[0] >> 4 & 1
+    if head[1] & MASK:
+        header.mask_key = PyBytes_FromStringAndSize(<char *>head + length - MASK_KEY_LENGTH, MASK_KEY_LENGTH)
+    return header
+
+
+cdef int _first_byte(object opcode, object fin, object rsv1, object rsv2, object rsv3) except -1:
+    return (
+        <int>_integer(opcode, "opcode", 0, OPCODE)
+        | <int>_integer(fin, "fin", 0, 1) << 7
+        | <int>_integer(rsv1, "rsv1", 0, 1) << 6
+        | <int>_integer(rsv2, "rsv2", 0, 1) << 5
+        | <int>_integer(rsv3, "rsv3", 0, 1) << 4
+    )
+
+
+cdef Py_ssize_t _write_header(uint8_t *head, uint8_t first, uint64_t length, const uint8_t *key) noexcept:
+    """Returns how many of the 14 bytes it wrote."""
+    cdef uint8_t mask = MASK if key != NULL else 0
+    cdef Py_ssize_t end = 2
+    cdef int i
+    head[0] = first
+    if length <= MAX_LENGTH_7:
+        head[1] = mask | <uint8_t>length
+    elif length <= MAX_LENGTH_16:
+        head[1] = mask | LENGTH_16
+        head[2], head[3] = <uint8_t>(length >> 8), <uint8_t>length
+        end = 4
+    else:
+        head[1] = mask | LENGTH_64
+        for i in range(8):
+            head[2 + i] = <uint8_t>(length >> (56 - 8 * i))
+        end = 10
+    if key != NULL:
+        memcpy(head + end, key, MASK_KEY_LENGTH)
+        end += MASK_KEY_LENGTH
+    return end
+
+
+# -- UTF-8 (RFC 3629, RFC 6455 §8.1) ----------------------------------------------------------------------------------
+
+
+@cython.final
+cdef class Utf8Validator:
+    """Checks text that arrives in pieces, and fails at the first byte that cannot be part of it (RFC 6455 §8.1).
+
+    Attributes:
+        position: bytes found good so far.
+        complete: whether the text so far ends at the end of a character.
+    """
+
+    def reset(self):
+        """Start over with a new text."""
+        self.position = self._state.due = 0
+        self._error = None
+
+    @property
+    def complete(self):
+        return not self._state.due
+
+    def feed(self, data):
+        """Check the next piece, any C-contiguous buffer.
+
+        Raises:
+            ProtocolError: a byte is wrong; raised again by every later call until `reset`.
+            TypeError, ValueError: not such a buffer.
+        """
+        cdef Py_buffer view
+        cdef size_t length, good
+        _get_buffer(data, &view, "data")
+        length = good = view.len
+        if self._error is None:
+            good = ws_utf8_check(&self._state, <uint8_t *>view.buf, length)
+        PyBuffer_Release(&view)
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        self.position += good
+        if good < length:
+            self._error = errors.invalid_utf8(self.position)
+            raise self._error
+
+    def finish(self):
+        """Check that the text may end here.
+
+        Raises:
+            ProtocolError: it ends inside a character, or had failed before.
+        """
+        if self._error is None and self._state.due:
+            self._error = errors.unfinished_utf8(self.position)
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+
+
+# -- Frames and messages ----------------------------------------------------------------------------------------------
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Frame:
+    """One frame (RFC 6455 §5.2).
+
+    Attributes:
+        opcode: 0 to 15.
+        payload: its bytes, unmasked; owned by the frame.
+        fin, rsv1, rsv2, rsv3: its bits, 0 or 1.
+        mask_key: the 4 bytes that masked it on the wire, None if it was not masked.
+        mask: the mask bit, 0 or 1.
+    """
+
+    __match_args__ = ("opcode", "payload", "fin", "rsv1", "rsv2", "rsv3", "mask_key")
+
+    def __init__(self, opcode, payload, fin=1, rsv1=0, rsv2=0, rsv3=0, mask_key=None):
+        cdef uint8_t first = _first_byte(opcode, fin, rsv1, rsv2, rsv3)
+        self.payload = _checked_payload(payload)
+        self.mask_key = _checked_mask_key(mask_key)
+        self.opcode, self.fin = first & OPCODE, first >> 7
+        self.rsv1, self.rsv2, self.rsv3 = first >> 6 & 1, first >> 5 & 1, first >> 4 & 1
+
+    @property
+    def mask(self):
+        return int(self.mask_key is not None)
+
+    cdef tuple _fields(self):
+        return self.opcode, self.payload, self.fin, self.rsv1, self.rsv2, self.rsv3, self.mask_key
+
+    def __eq__(self, other):
+        return (<Frame>other)._fields() == self._fields() if type(other) is Frame else NotImplemented
+
+    def __hash__(self):
+        return hash(self._fields())
+
+    def __repr__(self):
+        return _repr(self, self._fields())
+
+    def __reduce__(self):
+        return Frame, self._fields()
+
+
+@cython.final
+@cython.freelist(256)
+cdef class Message:
+    """One message, or one control frame (RFC 6455 §5.4, §5.5).
+
+    Attributes:
+        opcode: 0 to 15; of a fragmented message, that of its first frame.
+        payload: its bytes, unmasked and joined; owned by the message.
+        rsv1, rsv2, rsv3: the reserved bits, 0 or 1, of its first frame.
+        mask: the mask bit, 0 or 1, of its first frame.
+        text: the payload of a text message as `str`; ValueError for any other message.
+    """
+
+    __match_args__ = ("opcode", "payload", "rsv1", "rsv2", "rsv3", "mask")
+
+    def __init__(self, opcode, payload, rsv1=0, rsv2=0, rsv3=0, mask=0):
+        cdef uint8_t first = _first_byte(opcode, mask, rsv1, rsv2, rsv3)
+        self.payload = _checked_payload(payload)
+        self.opcode, self.mask = first & OPCODE, first >> 7
+        self.rsv1, self.rsv2, self.rsv3 = first >> 6 & 1, first >> 5 & 1, first >> 4 & 1
+
+    @property
+    def text(self):
+        if self.opcode != TEXT:
+            raise errors.not_text(self.opcode)
+        return self.payload.decode()
+
+    cdef tuple _fields(self):
+        return self.opcode, self.payload, self.rsv1, self.rsv2, self.rsv3, self.mask
+
+    def __eq__(self, other):
+        return (<Message>other)._fields() == self._fields() if type(other) is Message else NotImplemented
+
+    def __hash__(self):
+        return hash(self._fields())
+
+    def __repr__(self):
+        return _repr(self, self._fields())
+
+    def __reduce__(self):
+        return Message, self._fields()
+
+
+cdef str _repr(object record, tuple values):
+    shown = ", ".join([f"{name}={value!r}" for name, value in zip(record.__match_args__, values)])
+    return f"{type(record).__name__}({shown})"
+
+
+cdef bytes _checked_payload(object payload):
+    if type(payload) is not bytes:
+        raise errors.not_bytes("payload", payload)
+    return payload
+
+
+cdef bytes _checked_mask_key(object mask_key):
+    if mask_key is None:
+        return None
+    if type(mask_key) is not bytes:
+        raise errors.not_bytes("mask_key", mask_key)
+    if PyBytes_GET_SIZE(mask_key) != MASK_KEY_LENGTH:
+        raise errors.wrong_key_length(len(mask_key))
+    return mask_key
+
+
+# -- The decoders (RFC 6455 §5.4, §5.5, §6.2) -------------------------------------------------------------------------
+
+
+@cython.final
+cdef class _Lent:
+    """Writable memory inside a bytes object that nobody else has seen yet; every view of it keeps that object alive."""
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self._start, self._size, False, flags)
+
+
+cdef _Lent _lend(bytes owner, uint8_t *start, Py_ssize_t size):
+    cdef _Lent lent = _Lent.__new__(_Lent)
+    lent._owner = owner
+    lent._start = start
+    lent._size = size
+    return lent
+
+
+cdef class _Decoder:
+    """What the two decoders share: everything but what they hand out.
+
+    A payload is stored as it arrives, unmasked, in one of three places: a control frame's in `_control`; in `_payload`,
+    the object that will be handed out, when one frame is all of it; in `_joined` when a MessageDecoder has to join
+    fragments. `_held` says how much of the last two is filled.
+    """
+
+    def __init__(
+        self, role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv,
+    ):
+        if role not in ("server", "client"):
+            raise errors.wrong_role(role)
+        self._strict = bool(strict)
+        self._must_be_masked = self._strict and role == "server" and bool(require_mask)
+        self._must_be_unmasked = self._strict and role == "client"
+        self._max_message_size = _limit(max_message_size, "max_message_size")
+        self._max_frame_size = _limit(max_frame_size, "max_frame_size")
+        self._max_fragments = _limit(max_fragments, "max_fragments")
+        self._allow_rsv = _integer(allow_rsv, "allow_rsv", 0, RSV >> RSV_SHIFT)
+
+    @property
+    def buffered(self):
+        return self._head_length + self._control_length + self._held
+
+    def feed(self, data):
+        """Decode what came from the network, any C-contiguous buffer, cut anywhere.
+
+        Returns:
+            What it completed; nothing in it is a view of the data.
+
+        Raises:
+            ProtocolError, PayloadTooBig: the peer broke a rule or a limit; raised again by every later call.
+            TypeError, ValueError: not such a buffer.
+            RuntimeError: called from inside another call, or from two threads at once.
+        """
+        cdef Py_buffer view
+        _get_buffer(data, &view, "data")
+        try:
+            return self._decode(<uint8_t *>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    def get_buffer(self, hint=-1):
+        """Lend memory to receive into, as asyncio.BufferedProtocol asks for it.
+
+        Args:
+            hint: bytes that the caller would like; the answer does not depend on it.
+
+        Returns:
+            A writable view of 64 to 256 KiB, valid until the next call of any method. Inside a large payload it is
+            a view of that payload, so that nothing is copied.
+        """
+        cdef Py_ssize_t size
+        cdef bytes memory
+        _integer(hint, "hint", -1, INT64_MAX)
+        if self._busy:
+            raise errors.decoder_in_use()
+        if self._in_payload and self._fin and self._opcode in (TEXT, BINARY) and self._remaining >= READ_SIZE:
+            size = <Py_ssize_t>min(self._remaining, <uint64_t>MAX_READ_SIZE)
+            self._room(size)  # which may replace the payload by a larger one
+            self._read_buffer = _lend(self._payload, <uint8_t *>PyBytes_AS_STRING(self._payload) + self._held, size)
+        else:
+            memory = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+            self._read_buffer = _lend(memory, <uint8_t *>PyBytes_AS_STRING(memory), READ_SIZE)
+        return memoryview(self._read_buffer)
+
+    def buffer_updated(self, nbytes):
+        """Decode the first `nbytes` bytes of what `get_buffer` lent; otherwise as `feed`."""
+        cdef _Lent lent = self._read_buffer
+        if lent is None:
+            raise errors.buffer_not_taken()
+        return self._decode(lent._start, _integer(nbytes, "nbytes", 0, lent._size))
+
+    cdef list _decode(self, const uint8_t *p, Py_ssize_t n):
+        if self._busy:
+            raise errors.decoder_in_use()
+        if self.error is not None:
+            raise self.error.with_traceback(None)
+        cdef list items = []
+        self._busy = True
+        try:
+            self._parse(p, n, items)
+        except (errors.WebSocketError, MemoryError) as error:
+            self.error = error
+            if not items:
+                raise
+        finally:
+            self._busy = False
+            self._read_buffer = None
+        return items
+
+    cdef int _parse(self, const uint8_t *p, Py_ssize_t n, list items) except -1:
+        cdef Py_ssize_t position = 0
+        while not self.closed:
+            if not self._in_payload:
+                position += self._read_header(p + position, n - position)
+                if not self._in_payload:
+                    return 0
+            position += self._read_payload(p + position, n - position, items)
+            if self._in_payload:
+                return 0
+        return 0
+
+    cdef Py_ssize_t _read_header(self, const uint8_t *p, Py_ssize_t n) except -1:
+        cdef Py_ssize_t held = self._head_length
+        cdef Py_ssize_t available = n
+        cdef Py_ssize_t length
+        cdef const uint8_t *head = p
+        if held or n < MAX_HEADER_LENGTH:
+            available = held + min(n, MAX_HEADER_LENGTH - held)
+            memcpy(self._head + held, p, available - held)
+            head = self._head
+        if available >= 1:
+            self._check_first_byte(head[0])
+        if available >= 2:
+            self._check_second_byte(head[0] & OPCODE, head[1])
+            length = _header_length(head[1])
+            if available >= length:
+                self._head_length = 0
+                self._begin_payload(head, length)
+                return length - held
+        self._head_length = available
+        return n
+
+    cdef int _check_first_byte(self, uint8_t first) except -1:
+        cdef uint8_t opcode = first & OPCODE
+        cdef uint8_t rsv = (first & RSV) >> RSV_SHIFT
+        cdef uint8_t allowed
+        if self._strict:
+            allowed = self._allow_rsv if opcode == TEXT or opcode == BINARY else 0
+            if rsv & ~allowed:
+                raise errors.reserved_bits(rsv, allowed)
+            if BINARY < opcode < CLOSE or opcode > PONG:
+                raise errors.reserved_opcode(opcode)
+        if opcode & CONTROL:
+            if not first & FIN:
+                raise errors.fragmented_control(opcode)
+            return 0
+        if opcode == CONTINUATION and not self._in_message:
+            raise errors.unexpected_continuation()
+        if opcode != CONTINUATION and self._in_message:
+            raise errors.expected_continuation(opcode)
+        if self._fragments >= self._max_fragments:
+            raise errors.too_many_fragments(self._max_fragments)
+        return 0
+
+    cdef int _check_second_byte(self, uint8_t opcode, uint8_t second) except -1:
+        cdef uint8_t length = second & LENGTH
+        if opcode & CONTROL and length > MAX_CONTROL_LENGTH:
+            raise errors.control_too_long(opcode)
+        if opcode == CLOSE and length == 1:
+            raise errors.close_too_short()
+        if self._must_be_masked and not second & MASK:
+            raise errors.not_masked()
+        if self._must_be_unmasked and second & MASK:
+            raise errors.masked()
+        return 0
+
+    cdef int _begin_payload(self, const uint8_t *head, Py_ssize_t length) except -1:
+        self._fin = head[0] >> 7
+        self._rsv = (head[0] & RSV) >> RSV_SHIFT
+        self._opcode = head[0] & OPCODE
+        self._masked = head[1] >> 7
+        if self._masked:
+            memcpy(self._mask_key, head + length - MASK_KEY_LENGTH, MASK_KEY_LENGTH)
+        self._length = self._remaining = _payload_length(head)
+        if not self._opcode & CONTROL:
+            self._begin_fragment()
+        elif self._opcode == CLOSE:
+            self._close_reason.due = 0
+            self._close_reason_length = 0
+        self._in_payload = True
+        return 0
+
+    cdef int _begin_fragment(self) except -1:
+        if self._length > self._max_frame_size:
+            raise errors.frame_too_big(self._length, self._max_frame_size)
+        # By subtraction, so that no sum can wrap: _message_size never exceeds its limit.
+        if self._length > self._max_message_size - self._message_size:
+            raise errors.message_too_big(self._message_size + self._length, self._max_message_size)
+        if not self._in_message:
+            self._in_message = True
+            self._message_opcode = self._opcode
+            self._message_rsv = self._rsv
+            self._message_mask = self._masked
+            self._is_text = self._opcode == TEXT and not self._rsv
+            self._text.due = 0
+            self._text_length = 0
+        self._message_size += self._length
+        self._fragments += 1
+        return 0
+
+    cdef Py_ssize_t _read_payload(self, const uint8_t *p, Py_ssize_t n, list items) except -1:
+        cdef Py_ssize_t size = <Py_ssize_t>min(<uint64_t>n, self._remaining)
+        cdef uint8_t *room = self._room(size)
+        cdef size_t good
+        if self._masked:
+            ws_mask(room, p, size, self._mask_key, self._length - self._remaining)
+        elif room != p:
+            memcpy(room, p, size)
+        self._remaining -= size
+        if self._opcode & CONTROL:
+            self._control_length += size
+            if self._opcode == CLOSE:
+                self._check_close(room, size)
+        else:
+            self._held += size
+            if self._is_text:
+                good = ws_utf8_check(&self._text, room, size)
+                self._text_length += good
+                if good < <size_t>size:
+                    raise errors.invalid_utf8(self._text_length)
+        if not self._remaining:
+            self._end_frame(items)
+        return size
+
+    cdef uint8_t *_room(self, Py_ssize_t size) except NULL:
+        """Where the next `size` bytes of the payload go; memory grows with what arrives, not with what is announced."""
+        cdef Py_ssize_t capacity
+        cdef bytes larger
+        if self._opcode & CONTROL:
+            return self._control + self._control_length
+        if self._is_joined():
+            if self._joined is None:
+                self._joined = bytearray()
+            PyByteArray_Resize(self._joined, self._held + size)
+            return <uint8_t *>PyByteArray_AS_STRING(self._joined) + self._held
+        capacity = 0 if self._payload is None else PyBytes_GET_SIZE(self._payload)
+        if self._payload is None or self._held + size > capacity:
+            capacity = <Py_ssize_t>min(<uint64_t>max(4 * capacity, self._held + size, MAX_READ_SIZE), self._length)
+            larger = PyBytes_FromStringAndSize(NULL, capacity)
+            if self._held:
+                memcpy(PyBytes_AS_STRING(larger), PyBytes_AS_STRING(self._payload), self._held)
+            self._payload = larger
+        return <uint8_t *>PyBytes_AS_STRING(self._payload) + self._held
+
+    cdef bint _is_joined(self) noexcept:
+        return self._joins and not (self._fin and self._opcode != CONTINUATION)
+
+    cdef int _check_close(self, const uint8_t *p, Py_ssize_t n) except -1:
+        """Judge the last n bytes of the Close frame's payload, which stand at p."""
+        cdef Py_ssize_t before = self._control_length - n
+        cdef Py_ssize_t skip = min(max(CLOSE_CODE_LENGTH - before, 0), n)
+        cdef size_t good
+        if before < CLOSE_CODE_LENGTH <= self._control_length:
+            code = self._control[0] << 8 | self._control[1]
+            if not wire.is_close_code(code):
+                raise errors.close_code(code)
+        good = ws_utf8_check(&self._close_reason, p + skip, n - skip)
+        self._close_reason_length += good
+        if good < <size_t>(n - skip):
+            raise errors.invalid_utf8(self._close_reason_length)
+        if not self._remaining and self._close_reason.due:
+            raise errors.unfinished_utf8(self._close_reason_length)
+        return 0
+
+    cdef int _end_frame(self, list items) except -1:
+        self._in_payload = False
+        if self._opcode & CONTROL:
+            items.append(self._control_item(PyBytes_FromStringAndSize(<char *>self._control, self._control_length)))
+            self._control_length = 0
+            self.closed = self._opcode == CLOSE
+            return 0
+        if self._fin and self._is_text and self._text.due:
+            raise errors.unfinished_utf8(self._text_length)
+        self._end_fragment(items)
+        if self._fin:
+            self._in_message = False
+            self._message_size = self._fragments = 0
+        return 0
+
+    cdef object _control_item(self, bytes payload):
+        return None
+
+    cdef int _end_fragment(self, list items) except -1:
+        self._take_payload()
+        return 0
+
+    cdef bytes _take_payload(self):
+        payload = self._payload if self._joined is None else bytes(self._joined)
+        self._payload = self._joined = None
+        self._held = 0
+        return payload
+
+
+@cython.final
+cdef class FrameDecoder(_Decoder):
+    """bytes -> frames: every rule of RFC 6455 is checked, nothing is joined."""
+
+    def __init__(
+        self, *, role, strict=True, require_mask=True, max_message_size=None, max_frame_size=DEFAULT_MAX_SIZE,
+        max_fragments=None, allow_rsv=0,
+    ):
+        _Decoder.__init__(
+            self, role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv
+        )
+
+    cdef object _control_item(self, bytes payload):
+        cdef Frame frame = Frame.__new__(Frame)
+        frame.opcode, frame.payload, frame.fin = self._opcode, payload, self._fin
+        frame.rsv1, frame.rsv2, frame.rsv3 = self._rsv >> 2, self._rsv >> 1 & 1, self._rsv & 1
+        if self._masked:
+            frame.mask_key = PyBytes_FromStringAndSize(<char *>self._mask_key, MASK_KEY_LENGTH)
+        return frame
+
+    cdef int _end_fragment(self, list items) except -1:
+        items.append(self._control_item(self._take_payload()))
+        return 0
+
+
+@cython.final
+cdef class MessageDecoder(_Decoder):
+    """bytes -> messages: as :class:`FrameDecoder`, with the fragments of a message joined."""
+
+    def __init__(
+        self, *, role, strict=True, require_mask=True, max_message_size=DEFAULT_MAX_SIZE, max_frame_size=None,
+        max_fragments=DEFAULT_MAX_FRAGMENTS, allow_rsv=0,
+    ):
+        _Decoder.__init__(
+            self, role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv
+        )
+        self._joins = True
+
+    cdef object _control_item(self, bytes payload):
+        return _message(self._opcode, payload, self._rsv, self._masked)
+
+    cdef int _end_fragment(self, list items) except -1:
+        if self._fin:
+            items.append(_message(self._message_opcode, self._take_payload(), self._message_rsv, self._message_mask))
+        return 0
+
+
+cdef Message _message(uint8_t opcode, bytes payload, uint8_t rsv, uint8_t mask):
+    cdef Message message = Message.__new__(Message)
+    message.opcode, message.payload, message.mask = opcode, payload, mask
+    message.rsv1, message.rsv2, message.rsv3 = rsv >> 2, rsv >> 1 & 1, rsv & 1
+    return message

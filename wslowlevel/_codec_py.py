@@ -1,0 +1,813 @@
+"""bytes -> Frame | Message and back, in pure Python  (RFC 6455 §5)
+
+This file is the specification of the codec: `_codec.pyx` does the same, compiled, and gives the same answer to the byte
+and to the wording of an error. Its parts stand in the order in which data passes them:
+
+    masking -> header -> UTF-8 -> frames and messages -> the decoders
+
+Four rules hold throughout. Nothing is judged later than at the byte that proves it wrong. Nothing is stored before every
+rule about its header has passed. No byte is looked at twice, so that cost is linear however the data is cut. What came
+before a violation is handed out before the error is raised.
+"""
+
+from __future__ import annotations
+
+import codecs
+import ctypes
+import operator
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Generic, NoReturn, TypeVar
+
+from . import errors
+from .wire import (
+    CLOSE_CODE_LENGTH,
+    CONTROL,
+    DEFAULT_MAX_FRAGMENTS,
+    DEFAULT_MAX_SIZE,
+    FIN,
+    LENGTH,
+    LENGTH_16,
+    LENGTH_64,
+    MASK,
+    MASK_KEY_LENGTH,
+    MAX_CONTROL_LENGTH,
+    MAX_HEADER_LENGTH,
+    MAX_LENGTH_7,
+    MAX_LENGTH_16,
+    MAX_LENGTH_64,
+    MAX_READ_SIZE,
+    OPCODE,
+    READ_SIZE,
+    RSV,
+    RSV_SHIFT,
+    Opcode,
+    is_close_code,
+)
+
+# -- Arguments --------------------------------------------------------------------------------------------------------
+
+
+def _bytes_view(value: object, name: str, writable: bool = False) -> memoryview:
+    """Any C-contiguous buffer -> a memoryview of its bytes."""
+    try:
+        view = memoryview(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise errors.not_bytes_like(name, value) from None
+    if writable and view.readonly:
+        raise errors.not_writable(name, value)
+    if not view.c_contiguous:
+        raise errors.not_contiguous(name)
+    if view.format == "B" and view.ndim == 1:
+        return view
+    if not view.nbytes:
+        return memoryview(b"")
+    try:
+        return view.cast("B")
+    except TypeError:  # memoryview casts native formats only
+        return memoryview((ctypes.c_ubyte * view.nbytes).from_buffer(view) if writable else view.tobytes()).cast("B")
+
+
+def _integer(value: object, name: str, lowest: int, highest: int) -> int:
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise errors.not_an_integer(name, value) from None
+    if not lowest <= number <= highest:
+        raise errors.out_of_range(name, number, lowest, highest)
+    return number
+
+
+def _mask_key(value: object, name: str) -> bytes:
+    key = bytes(_bytes_view(value, name))
+    if len(key) != MASK_KEY_LENGTH:
+        raise errors.wrong_key_length(len(key))
+    return key
+
+
+def _limit(value: object, name: str) -> int:
+    """A limit is a count, or None for none: as far as any length can go."""
+    return MAX_LENGTH_64 if value is None else _integer(value, name, 0, MAX_LENGTH_64)
+
+
+# -- Masking (RFC 6455 §5.3) ------------------------------------------------------------------------------------------
+
+_TRANSLATE_FROM = 512
+"""Bytes from which four passes of bytes.translate are faster than one XOR of two big integers (measured)."""
+
+_XOR_TABLES: list[bytes] = []
+"""For each byte of a key, the translation of every byte that is masked with it; built when first needed (64 KiB)."""
+
+
+def apply_mask(data: object, key: object, offset: int = 0) -> bytes:
+    """Mask or unmask: the two are the same (RFC 6455 §5.3).
+
+    Args:
+        data: any C-contiguous buffer; not changed.
+        key: the masking key, a buffer of 4 bytes.
+        offset: bytes of the payload that came before, to go on in the middle of a key.
+
+    Returns:
+        A copy of the data, each byte XORed with its byte of the key.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind.
+    """
+    view = _bytes_view(data, "data")
+    return _masked(view, _mask_key(key, "key"), _integer(offset, "offset", 0, MAX_LENGTH_64))
+
+
+def apply_mask_inplace(buffer: object, key: object, offset: int = 0) -> None:
+    """Mask or unmask a writable C-contiguous buffer where it stands; otherwise as :func:`apply_mask`."""
+    view = _bytes_view(buffer, "buffer", writable=True)
+    masked = _masked(view, _mask_key(key, "key"), _integer(offset, "offset", 0, MAX_LENGTH_64))
+    if masked:
+        view[:] = masked
+
+
+def kernel() -> str:
+    """Name what does the masking: "python", or the instruction set that the compiled codec picked on this machine."""
+    return "python"
+
+
+def _masked(data: bytes | memoryview, key: bytes, offset: int) -> bytes:
+    """octet i of the result is octet i of the data XOR octet (offset + i) modulo 4 of the key"""
+    phase = offset % MASK_KEY_LENGTH
+    key = key[phase:] + key[:phase]
+    return _masked_as_integer(data, key) if len(data) < _TRANSLATE_FROM else _masked_by_tables(data, key)
+
+
+def _masked_as_integer(data: bytes | memoryview, key: bytes) -> bytes:
+    length = len(data)
+    keys = (key * (length // MASK_KEY_LENGTH + 1))[:length]
+    return (int.from_bytes(data, "little") ^ int.from_bytes(keys, "little")).to_bytes(length, "little")
+
+
+def _masked_by_tables(data: bytes | memoryview, key: bytes) -> bytes:
+    if not _XOR_TABLES:
+        _XOR_TABLES.extend(bytes(octet ^ mask for octet in range(256)) for mask in range(256))
+    masked = bytearray(data)
+    for i, mask in enumerate(key):
+        masked[i::MASK_KEY_LENGTH] = masked[i::MASK_KEY_LENGTH].translate(_XOR_TABLES[mask])
+    return bytes(masked)
+
+
+# -- Header (RFC 6455 §5.2) -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The header of a frame (RFC 6455 §5.2).
+
+    Attributes:
+        opcode: 0 to 15.
+        payload_length: bytes of payload that follow the header.
+        fin, rsv1, rsv2, rsv3: its bits, 0 or 1.
+        mask_key: the 4 bytes that mask the payload, None if it is not masked.
+        mask: the mask bit, 0 or 1.
+        length: bytes of the header itself, 2 to 14.
+    """
+
+    opcode: int
+    payload_length: int
+    fin: int = 1
+    rsv1: int = 0
+    rsv2: int = 0
+    rsv3: int = 0
+    mask_key: bytes | None = None
+
+    def __post_init__(self) -> None:
+        _first_byte(self.opcode, self.fin, self.rsv1, self.rsv2, self.rsv3)
+        _integer(self.payload_length, "payload_length", 0, MAX_LENGTH_64)
+        _check_mask_key(self.mask_key)
+
+    @property
+    def mask(self) -> int:
+        return int(self.mask_key is not None)
+
+    @property
+    def length(self) -> int:
+        return len(_encode_header(0, self.payload_length, self.mask_key))
+
+
+def parse_header(buffer: object, offset: int = 0) -> Header | None:
+    """Read the header of the frame that starts at an offset (RFC 6455 §5.2).
+
+    Its bits and opcode are reported, not judged: which are allowed depends on the connection.
+
+    Args:
+        buffer: any C-contiguous buffer; not changed.
+        offset: where the frame starts, in bytes.
+
+    Returns:
+        The header; None while the buffer does not hold all of it.
+
+    Raises:
+        ProtocolError: a payload length over 63 bits, or not in its shortest form.
+        TypeError, ValueError: an argument of the wrong kind.
+    """
+    view = _bytes_view(buffer, "buffer")
+    head = view[_integer(offset, "offset", 0, len(view)) :]
+    if len(head) < 2 or len(head) < _HEADER_LENGTHS[head[1]]:
+        return None
+    first, length = head[0], _HEADER_LENGTHS[head[1]]
+    rsv1, rsv2, rsv3 = _rsv_bits((first & RSV) >> RSV_SHIFT)
+    mask_key = bytes(head[length - MASK_KEY_LENGTH : length]) if head[1] & MASK else None
+    return Header(first & OPCODE, _payload_length(head), first // FIN, rsv1, rsv2, rsv3, mask_key)
+
+
+def encode_header(
+    opcode: int,
+    payload_length: int,
+    *,
+    fin: int = 1,
+    rsv1: int = 0,
+    rsv2: int = 0,
+    rsv3: int = 0,
+    mask_key: object = None,
+) -> bytes:
+    """Write the header of a frame (RFC 6455 §5.2), whatever its bits say: nothing is judged but their ranges.
+
+    Args:
+        opcode: 0 to 15.
+        payload_length: bytes of payload that will follow, 0 to 2**63 - 1.
+        fin, rsv1, rsv2, rsv3: its bits, 0 or 1.
+        mask_key: a buffer of 4 bytes that stands at the end of the header, None for a frame that is not masked.
+
+    Returns:
+        2 to 14 bytes.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind.
+    """
+    first = _first_byte(opcode, fin, rsv1, rsv2, rsv3)
+    length = _integer(payload_length, "payload_length", 0, MAX_LENGTH_64)
+    return _encode_header(first, length, None if mask_key is None else _mask_key(mask_key, "mask_key"))
+
+
+def encode_frame(
+    opcode: int,
+    payload: object,
+    *,
+    fin: int = 1,
+    rsv1: int = 0,
+    rsv2: int = 0,
+    rsv3: int = 0,
+    mask_key: object = None,
+) -> bytes:
+    """Write a whole frame; as :func:`encode_header`, with the payload behind it, masked if there is a key.
+
+    Args:
+        payload: any C-contiguous buffer; copied once, not changed.
+    """
+    first = _first_byte(opcode, fin, rsv1, rsv2, rsv3)
+    view = _bytes_view(payload, "payload")
+    if mask_key is None:
+        return b"".join((_encode_header(first, len(view), None), view))
+    key = _mask_key(mask_key, "mask_key")
+    return _encode_header(first, len(view), key) + _masked(view, key, 0)
+
+
+_HEADER_LENGTHS = tuple(
+    2 + {LENGTH_16: 2, LENGTH_64: 8}.get(second & LENGTH, 0) + (MASK_KEY_LENGTH if second & MASK else 0)
+    for second in range(256)
+)
+"""Bytes of a header, by its second byte."""
+
+
+def _payload_length(head: bytes | memoryview) -> int:
+    """The payload length of a complete header, in the shortest of its three forms or not at all."""
+    length = head[1] & LENGTH
+    if length == LENGTH_16:
+        length = int.from_bytes(head[2:4], "big")
+        if length <= MAX_LENGTH_7:
+            raise errors.length_not_minimal(length, 16)
+    elif length == LENGTH_64:
+        length = int.from_bytes(head[2:10], "big")
+        if length > MAX_LENGTH_64:
+            raise errors.length_too_big(length)
+        if length <= MAX_LENGTH_16:
+            raise errors.length_not_minimal(length, 64)
+    return length
+
+
+def _first_byte(opcode: object, fin: object, rsv1: object, rsv2: object, rsv3: object) -> int:
+    return (
+        _integer(opcode, "opcode", 0, OPCODE)
+        | _integer(fin, "fin", 0, 1) << 7
+        | _integer(rsv1, "rsv1", 0, 1) << 6
+        | _integer(rsv2, "rsv2", 0, 1) << 5
+        | _integer(rsv3, "rsv3", 0, 1) << 4
+    )
+
+
+def _encode_header(first: int, length: int, mask_key: bytes | None) -> bytes:
+    mask = 0 if mask_key is None else MASK
+    if length <= MAX_LENGTH_7:
+        header = bytes((first, mask | length))
+    elif length <= MAX_LENGTH_16:
+        header = bytes((first, mask | LENGTH_16)) + length.to_bytes(2, "big")
+    else:
+        header = bytes((first, mask | LENGTH_64)) + length.to_bytes(8, "big")
+    return header if mask_key is None else header + mask_key
+
+
+def _rsv_bits(rsv: int) -> tuple[int, int, int]:
+    return rsv >> 2, rsv >> 1 & 1, rsv & 1
+
+
+# -- UTF-8 (RFC 3629, RFC 6455 §8.1) ----------------------------------------------------------------------------------
+
+
+class Utf8Validator:
+    """Checks text that arrives in pieces, and fails at the first byte that cannot be part of it (RFC 6455 §8.1).
+
+    Attributes:
+        position: bytes found good so far.
+        complete: whether the text so far ends at the end of a character.
+    """
+
+    __slots__ = ("_error", "_position", "_tail")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start over with a new text."""
+        self._position = 0
+        self._tail = b""
+        self._error: errors.ProtocolError | None = None
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    @property
+    def complete(self) -> bool:
+        return not self._tail
+
+    def feed(self, data: object) -> None:
+        """Check the next piece, any C-contiguous buffer.
+
+        Raises:
+            ProtocolError: a byte is wrong; raised again by every later call until `reset`.
+            TypeError, ValueError: not such a buffer.
+        """
+        view = _bytes_view(data, "data")
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        text = b"".join((self._tail, view))
+        good, tail = _utf8_prefix(text)
+        self._position += good - len(self._tail)
+        self._tail = tail
+        if good < len(text):
+            self._error = errors.invalid_utf8(self._position)
+            raise self._error
+
+    def finish(self) -> None:
+        """Check that the text may end here.
+
+        Raises:
+            ProtocolError: it ends inside a character, or had failed before.
+        """
+        if self._error is None and self._tail:
+            self._error = errors.unfinished_utf8(self._position)
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+
+
+def _utf8_prefix(text: bytes) -> tuple[int, bytes]:
+    """How many bytes are good of a text that may go on, and the unfinished character at its end."""
+    try:
+        consumed = codecs.utf_8_decode(text, "strict", False)[1]
+    except UnicodeDecodeError as error:
+        # A lead byte that starts no character is itself the bad one; else it is the first that does not continue.
+        return (error.start if error.reason == "invalid start byte" else error.end), b""
+    tail = text[consumed:]
+    # The decoder judges an unfinished character byte by byte, but for one: the second byte of a surrogate.
+    if tail[:1] == b"\xed" and tail[1:] >= b"\xa0":
+        return consumed + 1, b""
+    return len(text), tail
+
+
+# -- Frames and messages ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame (RFC 6455 §5.2).
+
+    Attributes:
+        opcode: 0 to 15.
+        payload: its bytes, unmasked; owned by the frame.
+        fin, rsv1, rsv2, rsv3: its bits, 0 or 1.
+        mask_key: the 4 bytes that masked it on the wire, None if it was not masked.
+        mask: the mask bit, 0 or 1.
+    """
+
+    opcode: int
+    payload: bytes
+    fin: int = 1
+    rsv1: int = 0
+    rsv2: int = 0
+    rsv3: int = 0
+    mask_key: bytes | None = None
+
+    def __post_init__(self) -> None:
+        _first_byte(self.opcode, self.fin, self.rsv1, self.rsv2, self.rsv3)
+        _check_payload(self.payload)
+        _check_mask_key(self.mask_key)
+
+    @property
+    def mask(self) -> int:
+        return int(self.mask_key is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, or one control frame (RFC 6455 §5.4, §5.5).
+
+    Attributes:
+        opcode: 0 to 15; of a fragmented message, that of its first frame.
+        payload: its bytes, unmasked and joined; owned by the message.
+        rsv1, rsv2, rsv3: the reserved bits, 0 or 1, of its first frame.
+        mask: the mask bit, 0 or 1, of its first frame.
+        text: the payload of a text message as `str`; ValueError for any other message.
+    """
+
+    opcode: int
+    payload: bytes
+    rsv1: int = 0
+    rsv2: int = 0
+    rsv3: int = 0
+    mask: int = 0
+
+    def __post_init__(self) -> None:
+        _first_byte(self.opcode, self.mask, self.rsv1, self.rsv2, self.rsv3)
+        _check_payload(self.payload)
+
+    @property
+    def text(self) -> str:
+        if self.opcode != Opcode.TEXT:
+            raise errors.not_text(self.opcode)
+        return self.payload.decode()
+
+
+def _check_payload(payload: object) -> None:
+    if type(payload) is not bytes:
+        raise errors.not_bytes("payload", payload)
+
+
+def _check_mask_key(mask_key: object) -> None:
+    if mask_key is None:
+        return
+    if type(mask_key) is not bytes:
+        raise errors.not_bytes("mask_key", mask_key)
+    if len(mask_key) != MASK_KEY_LENGTH:
+        raise errors.wrong_key_length(len(mask_key))
+
+
+# -- The decoders (RFC 6455 §5.4, §5.5, §6.2) -------------------------------------------------------------------------
+
+_Item = TypeVar("_Item")
+_OPCODES = frozenset(Opcode)
+
+
+class _Decoder(ABC, Generic[_Item]):
+    """What the two decoders share: everything but what they hand out.
+
+    A frame is read in two steps, `_read_header` and `_read_payload`. Each takes what is there and leaves its state in
+    the attributes, so that data may be cut anywhere.
+
+    Attributes:
+        error: what ended the stream, None while it goes on. It is known as soon as the bytes that prove it were fed,
+            and raised by the same call, or by the next one when that call still had something to hand out.
+        closed: whether a Close frame was handed out; what arrives after it is discarded (RFC 6455 §1.4).
+        buffered: bytes held of a frame or message that is not complete.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        strict: bool,
+        require_mask: bool,
+        max_message_size: object,
+        max_frame_size: object,
+        max_fragments: object,
+        allow_rsv: object,
+    ) -> None:
+        if role not in ("server", "client"):
+            raise errors.wrong_role(role)
+        self._strict = bool(strict)
+        self._must_be_masked = self._strict and role == "server" and bool(require_mask)
+        self._must_be_unmasked = self._strict and role == "client"
+        self._max_message_size = _limit(max_message_size, "max_message_size")
+        self._max_frame_size = _limit(max_frame_size, "max_frame_size")
+        self._max_fragments = _limit(max_fragments, "max_fragments")
+        self._allow_rsv = _integer(allow_rsv, "allow_rsv", 0, RSV >> RSV_SHIFT)
+
+        self._error: errors.WebSocketError | MemoryError | None = None
+        self._closed = False
+        self._busy = False
+        self._read_buffer: bytearray | None = None
+
+        # The frame that is arriving.
+        self._head = b""
+        self._in_payload = False
+        self._fin = 0
+        self._rsv = 0
+        self._opcode = 0
+        self._mask_key: bytes | None = None
+        self._length = 0
+        self._remaining = 0
+        self._control = bytearray()
+        self._close_reason = Utf8Validator()
+
+        # The message that is arriving; its opcode is None between messages, never inferred from an empty payload.
+        self._message_opcode: int | None = None
+        self._message_rsv = 0
+        self._message_mask = 0
+        self._message_size = 0
+        self._fragments = 0
+        self._is_text = False
+        self._text = Utf8Validator()
+        self._payload = bytearray()
+
+    @property
+    def error(self) -> errors.WebSocketError | MemoryError | None:
+        return self._error
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def buffered(self) -> int:
+        return len(self._head) + len(self._control) + len(self._payload)
+
+    def feed(self, data: object) -> list[_Item]:
+        """Decode what came from the network, any C-contiguous buffer, cut anywhere.
+
+        Returns:
+            What it completed; nothing in it is a view of the data.
+
+        Raises:
+            ProtocolError, PayloadTooBig: the peer broke a rule or a limit; raised again by every later call.
+            TypeError, ValueError: not such a buffer.
+            RuntimeError: called from inside another call, or from two threads at once.
+        """
+        return self._decode(bytes(_bytes_view(data, "data")))
+
+    def get_buffer(self, hint: int = -1) -> memoryview:
+        """Lend memory to receive into, as asyncio.BufferedProtocol asks for it.
+
+        Args:
+            hint: bytes that the caller would like; the answer does not depend on it.
+
+        Returns:
+            A writable view of 64 to 256 KiB, valid until the next call of any method. Inside a large payload it is
+            a view of that payload, so that nothing is copied.
+        """
+        _integer(hint, "hint", -1, MAX_LENGTH_64)
+        if self._busy:
+            raise errors.decoder_in_use()
+        size = READ_SIZE
+        if self._in_payload and self._fin and self._opcode in (Opcode.TEXT, Opcode.BINARY):
+            size = max(size, min(self._remaining, MAX_READ_SIZE))
+        self._read_buffer = bytearray(size)
+        return memoryview(self._read_buffer)
+
+    def buffer_updated(self, nbytes: int) -> list[_Item]:
+        """Decode the first `nbytes` bytes of what `get_buffer` lent; otherwise as `feed`."""
+        if self._read_buffer is None:
+            raise errors.buffer_not_taken()
+        size = _integer(nbytes, "nbytes", 0, len(self._read_buffer))
+        return self._decode(bytes(memoryview(self._read_buffer)[:size]))
+
+    def _decode(self, data: bytes) -> list[_Item]:
+        if self._busy:
+            raise errors.decoder_in_use()
+        if self._error is not None:
+            raise self._error.with_traceback(None)
+        items: list[_Item] = []
+        self._busy = True
+        try:
+            self._parse(data, items)
+        except (errors.WebSocketError, MemoryError) as error:
+            self._error = error
+            if not items:
+                raise
+        finally:
+            self._busy = False
+            self._read_buffer = None
+        return items
+
+    def _parse(self, data: bytes, items: list[_Item]) -> None:
+        position = 0
+        while not self._closed:
+            if not self._in_payload:
+                position = self._read_header(data, position)
+                if not self._in_payload:
+                    return
+            position = self._read_payload(data, position, items)
+            if self._in_payload:
+                return
+
+    def _read_header(self, data: bytes, position: int) -> int:
+        held = len(self._head)
+        head = self._head + data[position : position + MAX_HEADER_LENGTH - held]
+        if head:
+            self._check_first_byte(head[0])
+        if len(head) >= 2:
+            self._check_second_byte(head[0] & OPCODE, head[1])
+            length = _HEADER_LENGTHS[head[1]]
+            if len(head) >= length:
+                self._head = b""
+                self._begin_payload(head[:length])
+                return position + length - held
+        self._head = head
+        return len(data)
+
+    def _check_first_byte(self, first: int) -> None:
+        opcode = first & OPCODE
+        rsv = (first & RSV) >> RSV_SHIFT
+        in_message = self._message_opcode is not None
+        if self._strict:
+            # An extension's bits mark the frame that opens a message; on any other frame they have no meaning.
+            allowed = self._allow_rsv if opcode in (Opcode.TEXT, Opcode.BINARY) else 0
+            if rsv & ~allowed:
+                raise errors.reserved_bits(rsv, allowed)
+            if opcode not in _OPCODES:
+                raise errors.reserved_opcode(opcode)
+        if opcode & CONTROL:
+            # "All control frames [...] MUST NOT be fragmented" (§5.5)
+            if not first & FIN:
+                raise errors.fragmented_control(opcode)
+            return
+        if opcode == Opcode.CONTINUATION and not in_message:
+            raise errors.unexpected_continuation()
+        if opcode != Opcode.CONTINUATION and in_message:
+            raise errors.expected_continuation(opcode)
+        if self._fragments >= self._max_fragments:
+            raise errors.too_many_fragments(self._max_fragments)
+
+    def _check_second_byte(self, opcode: int, second: int) -> None:
+        length = second & LENGTH
+        if opcode & CONTROL and length > MAX_CONTROL_LENGTH:
+            raise errors.control_too_long(opcode)
+        if opcode == Opcode.CLOSE and length == 1:
+            raise errors.close_too_short()
+        # "a server MUST close the connection upon receiving a frame that is not masked" (§5.1)
+        if self._must_be_masked and not second & MASK:
+            raise errors.not_masked()
+        # "A client MUST close a connection if it detects a masked frame" (§5.1)
+        if self._must_be_unmasked and second & MASK:
+            raise errors.masked()
+
+    def _begin_payload(self, head: bytes) -> None:
+        first = head[0]
+        self._fin = first // FIN
+        self._rsv = (first & RSV) >> RSV_SHIFT
+        self._opcode = first & OPCODE
+        self._mask_key = head[-MASK_KEY_LENGTH:] if head[1] & MASK else None
+        self._length = self._remaining = _payload_length(head)
+        if not self._opcode & CONTROL:
+            self._begin_fragment()
+        elif self._opcode == Opcode.CLOSE:
+            self._close_reason.reset()
+        self._in_payload = True
+
+    def _begin_fragment(self) -> None:
+        if self._length > self._max_frame_size:
+            raise errors.frame_too_big(self._length, self._max_frame_size)
+        if self._length > self._max_message_size - self._message_size:
+            raise errors.message_too_big(self._message_size + self._length, self._max_message_size)
+        if self._message_opcode is None:
+            self._message_opcode = self._opcode
+            self._message_rsv = self._rsv
+            self._message_mask = int(self._mask_key is not None)
+            # A payload that an extension has transformed is text only once it is transformed back.
+            self._is_text = self._opcode == Opcode.TEXT and not self._rsv
+            self._text.reset()
+        self._message_size += self._length
+        self._fragments += 1
+
+    def _read_payload(self, data: bytes, position: int, items: list[_Item]) -> int:
+        piece = data[position : position + self._remaining]
+        if self._mask_key is not None:
+            piece = _masked(piece, self._mask_key, self._length - self._remaining)
+        self._remaining -= len(piece)
+        if self._opcode & CONTROL:
+            self._control += piece
+            if self._opcode == Opcode.CLOSE:
+                self._check_close(piece)
+        else:
+            self._payload += piece
+            if self._is_text:
+                self._text.feed(piece)
+        if not self._remaining:
+            self._end_frame(items)
+        return position + len(piece)
+
+    def _check_close(self, piece: bytes) -> None:
+        before = len(self._control) - len(piece)
+        if before < CLOSE_CODE_LENGTH <= len(self._control):
+            code = int.from_bytes(self._control[:CLOSE_CODE_LENGTH], "big")
+            if not is_close_code(code):
+                raise errors.close_code(code)
+        self._close_reason.feed(piece[max(CLOSE_CODE_LENGTH - before, 0) :])
+        if not self._remaining:
+            self._close_reason.finish()
+
+    def _end_frame(self, items: list[_Item]) -> None:
+        self._in_payload = False
+        if self._opcode & CONTROL:
+            items.append(self._control_item(bytes(self._control)))
+            self._control.clear()
+            # "any data received after a Close is discarded" (§1.4)
+            self._closed = self._opcode == Opcode.CLOSE
+            return
+        if self._fin and self._is_text:
+            self._text.finish()
+        self._end_fragment(items)
+        if self._fin:
+            self._message_opcode = None
+            self._message_size = self._fragments = 0
+
+    @abstractmethod
+    def _control_item(self, payload: bytes) -> _Item: ...
+
+    @abstractmethod
+    def _end_fragment(self, items: list[_Item]) -> None: ...
+
+
+class FrameDecoder(_Decoder[Frame]):
+    """bytes -> frames: every rule of RFC 6455 is checked, nothing is joined.
+
+    Args:
+        role: who we are, "server" or "client"; so who must mask.
+        strict: False lets reserved opcodes, reserved bits and either masking pass, to be seen on the frame.
+        require_mask: False lets a server take unmasked frames; a client takes no masked ones all the same.
+        max_message_size: bytes that the frames of one message may hold together, None for no limit.
+        max_frame_size: bytes that one frame may hold, None for no limit.
+        max_fragments: frames that one message may have, empty ones included, None for no limit.
+        allow_rsv: the reserved bits (:class:`wslowlevel.Rsv`) that an extension has negotiated for the frame that
+            opens a message. Text under such a bit is not checked for UTF-8.
+
+    Every limit is inclusive, concerns data frames, and is judged when the header is there: crossing one is PayloadTooBig.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind.
+    """
+
+    def __init__(
+        self,
+        *,
+        role: str,
+        strict: bool = True,
+        require_mask: bool = True,
+        max_message_size: int | None = None,
+        max_frame_size: int | None = DEFAULT_MAX_SIZE,
+        max_fragments: int | None = None,
+        allow_rsv: int = 0,
+    ) -> None:
+        super().__init__(role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv)
+
+    def _control_item(self, payload: bytes) -> Frame:
+        return Frame(self._opcode, payload, self._fin, *_rsv_bits(self._rsv), self._mask_key)
+
+    def _end_fragment(self, items: list[Frame]) -> None:
+        items.append(Frame(self._opcode, bytes(self._payload), self._fin, *_rsv_bits(self._rsv), self._mask_key))
+        self._payload = bytearray()
+
+
+class MessageDecoder(_Decoder[Message]):
+    """bytes -> messages: as :class:`FrameDecoder`, with the fragments of a message joined.
+
+    Control frames are handed out as messages too, in their place, also from between the fragments of another.
+
+    Args: see :class:`FrameDecoder`; by default a message may have 16 MiB and 16,384 fragments.
+    """
+
+    def __init__(
+        self,
+        *,
+        role: str,
+        strict: bool = True,
+        require_mask: bool = True,
+        max_message_size: int | None = DEFAULT_MAX_SIZE,
+        max_frame_size: int | None = None,
+        max_fragments: int | None = DEFAULT_MAX_FRAGMENTS,
+        allow_rsv: int = 0,
+    ) -> None:
+        super().__init__(role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv)
+
+    def _control_item(self, payload: bytes) -> Message:
+        return Message(self._opcode, payload, *_rsv_bits(self._rsv), int(self._mask_key is not None))
+
+    def _end_fragment(self, items: list[Message]) -> None:
+        if self._fin:
+            assert self._message_opcode is not None
+            rsv = _rsv_bits(self._message_rsv)
+            items.append(Message(self._message_opcode, bytes(self._payload), *rsv, self._message_mask))
+            self._payload = bytearray()

@@ -1,0 +1,294 @@
+"""One exception tree, and the text of every error of both codec backends.
+
+    WebSocketError
+    ├── ProtocolError      the peer broke RFC 6455: .reason, .close_code
+    ├── PayloadTooBig      a limit was crossed: .reason, .size, .limit, .close_code (1009)
+    ├── InvalidHandshake   the opening handshake failed: .status, .headers, .body
+    └── ConnectionLost     the connection is gone: .received and .sent, each (code, reason) or None
+
+A caller's mistake is a TypeError or a ValueError that names the argument, the value and what was allowed.
+
+The functions below build the errors of the codec; each text stands here once, so that the backends cannot differ.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+from .wire import (
+    CLOSE_CODE_RANGES,
+    MASK_KEY_LENGTH,
+    MAX_CONTROL_LENGTH,
+    MAX_LENGTH_64,
+    CloseCode,
+)
+
+
+class Reason(enum.Enum):
+    """What exactly was wrong: stable names to match on, whatever the wording of the message."""
+
+    RESERVED_BITS = "reserved bits"
+    RESERVED_OPCODE = "reserved opcode"
+    FRAGMENTED_CONTROL = "fragmented control frame"
+    CONTROL_TOO_LONG = "control frame too long"
+    UNEXPECTED_CONTINUATION = "unexpected continuation"
+    EXPECTED_CONTINUATION = "expected continuation"
+    NOT_MASKED = "not masked"
+    MASKED = "masked"
+    LENGTH_NOT_MINIMAL = "length not minimal"
+    LENGTH_TOO_BIG = "length too big"
+    INVALID_UTF8 = "invalid UTF-8"
+    CLOSE_TOO_SHORT = "close payload too short"
+    CLOSE_CODE = "close code"
+    FRAME_TOO_BIG = "frame too big"
+    MESSAGE_TOO_BIG = "message too big"
+    TOO_MANY_FRAGMENTS = "too many fragments"
+
+
+class WebSocketError(Exception):
+    """Every error of this library that is not the caller's own mistake."""
+
+
+class ProtocolError(WebSocketError):
+    """The peer broke RFC 6455.
+
+    Attributes:
+        reason: which rule, a member of :class:`Reason`.
+        close_code: the code to close the connection with, 1002 or 1007 (RFC 6455 §7.4.1).
+    """
+
+    def __init__(self, message: str, reason: Reason, close_code: int = CloseCode.PROTOCOL_ERROR) -> None:
+        super().__init__(message, reason, close_code)
+        self.reason = reason
+        self.close_code = CloseCode(close_code)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class PayloadTooBig(WebSocketError):
+    """The peer sent, or announced, more than a limit allows.
+
+    Attributes:
+        reason: which limit, a member of :class:`Reason`.
+        size: what the frame would have brought it to, in bytes (in frames for ``TOO_MANY_FRAGMENTS``).
+        limit: what was allowed, in the same unit.
+        close_code: 1009 (RFC 6455 §7.4.1).
+    """
+
+    close_code = CloseCode.MESSAGE_TOO_BIG
+
+    def __init__(self, message: str, reason: Reason, size: int, limit: int) -> None:
+        super().__init__(message, reason, size, limit)
+        self.reason = reason
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class InvalidHandshake(WebSocketError):
+    """The opening handshake cannot succeed (RFC 6455 §4).
+
+    A server answers with what the error carries; an ``on_upgrade`` handler may raise one to refuse a request.
+
+    Attributes:
+        status: the HTTP status to answer with, 400-599.
+        headers: further (name, value) pairs for that answer.
+        body: its body; the message of the error, encoded, by default.
+    """
+
+    def __init__(
+        self, message: str, status: int = 400, headers: Iterable[tuple[str, str]] = (), body: bytes | None = None
+    ) -> None:
+        super().__init__(message, status, tuple(headers), body)
+        self.status = status
+        self.headers: tuple[tuple[str, str], ...] = self.args[2]
+        self.body = f"{message}\n".encode() if body is None else body
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ConnectionLost(WebSocketError):
+    """The connection ended, or is closing, so that nothing more can be received or sent.
+
+    Attributes:
+        received: (code, reason) of the peer's Close frame, None if there was none.
+        sent: (code, reason) of our own, None if there was none.
+        code: the code that RFC 6455 §7.1.5 gives this end: the peer's, or 1006 when it sent no Close frame.
+    """
+
+    def __init__(
+        self, message: str, received: tuple[int, str] | None = None, sent: tuple[int, str] | None = None
+    ) -> None:
+        super().__init__(message, received, sent)
+        self.received = received
+        self.sent = sent
+        self.code: int = CloseCode.ABNORMAL_CLOSURE if received is None else received[0]
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+# -- What the peer may do wrong, in the order in which the decoder looks ----------------------------------------------
+
+
+def reserved_bits(rsv: int, allowed: int) -> ProtocolError:
+    return ProtocolError(
+        f"reserved bits {rsv:03b} are set where {allowed:03b} are allowed (RFC 6455 §5.2)", Reason.RESERVED_BITS
+    )
+
+
+def reserved_opcode(opcode: int) -> ProtocolError:
+    return ProtocolError(
+        f"opcode 0x{opcode:X} is reserved: 0x0-0x2 and 0x8-0xA are defined (RFC 6455 §5.2)", Reason.RESERVED_OPCODE
+    )
+
+
+def fragmented_control(opcode: int) -> ProtocolError:
+    return ProtocolError(
+        f"control frame with opcode 0x{opcode:X} is fragmented: FIN must be set (RFC 6455 §5.5)",
+        Reason.FRAGMENTED_CONTROL,
+    )
+
+
+def unexpected_continuation() -> ProtocolError:
+    return ProtocolError(
+        "continuation frame outside of a fragmented message (RFC 6455 §5.4)", Reason.UNEXPECTED_CONTINUATION
+    )
+
+
+def expected_continuation(opcode: int) -> ProtocolError:
+    return ProtocolError(
+        f"frame with opcode 0x{opcode:X} inside a fragmented message: expected a continuation (RFC 6455 §5.4)",
+        Reason.EXPECTED_CONTINUATION,
+    )
+
+
+def too_many_fragments(limit: int) -> PayloadTooBig:
+    return PayloadTooBig(
+        f"message has over {limit} fragments: {limit} are allowed", Reason.TOO_MANY_FRAGMENTS, limit + 1, limit
+    )
+
+
+def control_too_long(opcode: int) -> ProtocolError:
+    return ProtocolError(
+        f"control frame with opcode 0x{opcode:X} has over {MAX_CONTROL_LENGTH} bytes of payload (RFC 6455 §5.5)",
+        Reason.CONTROL_TOO_LONG,
+    )
+
+
+def close_too_short() -> ProtocolError:
+    return ProtocolError(
+        "close payload has 1 byte: none, or a code of 2 bytes and a reason, are allowed (RFC 6455 §5.5.1)",
+        Reason.CLOSE_TOO_SHORT,
+    )
+
+
+def not_masked() -> ProtocolError:
+    return ProtocolError("frame from a client is not masked (RFC 6455 §5.1)", Reason.NOT_MASKED)
+
+
+def masked() -> ProtocolError:
+    return ProtocolError("frame from a server is masked (RFC 6455 §5.1)", Reason.MASKED)
+
+
+def length_too_big(length: int) -> ProtocolError:
+    return ProtocolError(
+        f"payload length {length} has its most significant bit set: {MAX_LENGTH_64} is allowed (RFC 6455 §5.2)",
+        Reason.LENGTH_TOO_BIG,
+    )
+
+
+def length_not_minimal(length: int, size: int) -> ProtocolError:
+    return ProtocolError(
+        f"payload length {length} is written in {size} bits: the shortest form is required (RFC 6455 §5.2)",
+        Reason.LENGTH_NOT_MINIMAL,
+    )
+
+
+def frame_too_big(size: int, limit: int) -> PayloadTooBig:
+    return PayloadTooBig(f"frame of {size} bytes: {limit} are allowed", Reason.FRAME_TOO_BIG, size, limit)
+
+
+def message_too_big(size: int, limit: int) -> PayloadTooBig:
+    return PayloadTooBig(f"message of at least {size} bytes: {limit} are allowed", Reason.MESSAGE_TOO_BIG, size, limit)
+
+
+def invalid_utf8(position: int) -> ProtocolError:
+    return ProtocolError(
+        f"invalid UTF-8 at byte {position} of the text (RFC 6455 §8.1)", Reason.INVALID_UTF8, CloseCode.INVALID_PAYLOAD
+    )
+
+
+def unfinished_utf8(position: int) -> ProtocolError:
+    return ProtocolError(
+        f"text ends at byte {position} inside a UTF-8 character (RFC 6455 §8.1)",
+        Reason.INVALID_UTF8,
+        CloseCode.INVALID_PAYLOAD,
+    )
+
+
+def close_code(code: int) -> ProtocolError:
+    return ProtocolError(f"close code {code} is not allowed: {close_codes()} are (RFC 6455 §7.4)", Reason.CLOSE_CODE)
+
+
+def close_codes() -> str:
+    return ", ".join(f"{first}-{last}" for first, last in CLOSE_CODE_RANGES)
+
+
+# -- What a caller may do wrong ---------------------------------------------------------------------------------------
+
+
+def shown(value: object) -> str:
+    """A value as an error text shows it: whole when it is short, cut when it is not."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def not_bytes_like(name: str, value: object) -> TypeError:
+    hint = ": encode it first" if isinstance(value, str) else ""
+    return TypeError(f"{name} must be bytes-like, not {type(value).__name__}{hint}")
+
+
+def not_contiguous(name: str) -> ValueError:
+    return ValueError(f"{name} must be a C-contiguous buffer")
+
+
+def not_writable(name: str, value: object) -> TypeError:
+    return TypeError(f"{name} must be a writable buffer, not {type(value).__name__}")
+
+
+def not_an_integer(name: str, value: object) -> TypeError:
+    return TypeError(f"{name} must be an integer, not {type(value).__name__}")
+
+
+def out_of_range(name: str, value: int, lowest: int, highest: int) -> ValueError:
+    return ValueError(f"{name} must be from {lowest} to {highest}, not {shown(value)}")
+
+
+def wrong_key_length(length: int) -> ValueError:
+    return ValueError(f"a masking key has {MASK_KEY_LENGTH} bytes, not {length}")
+
+
+def wrong_role(value: object) -> ValueError:
+    return ValueError(f"role must be 'server' or 'client', not {shown(value)}")
+
+
+def not_bytes(name: str, value: object) -> TypeError:
+    return TypeError(f"{name} must be bytes, not {type(value).__name__}")
+
+
+def not_text(opcode: int) -> ValueError:
+    return ValueError(f"a message with opcode 0x{opcode:X} is not text")
+
+
+def buffer_not_taken() -> ValueError:
+    return ValueError("buffer_updated() without get_buffer() before it")
+
+
+def decoder_in_use() -> RuntimeError:
+    return RuntimeError("the decoder is already at work: one call at a time")
