@@ -120,4 +120,4 @@ READ_SIZE = 64 * 1024
 """Bytes that ``get_buffer`` offers while headers and small payloads arrive."""
 
 MAX_READ_SIZE = 256 * 1024
-"""Bytes that ``get_buffer`` offers at most inside a large payload: what is unmasked at once should still be in cache."""
+"""Bytes that ``get_buffer`` offers at most inside a large payload, so that they are unmasked while in cache."""
