@@ -31,7 +31,9 @@ def encode_frame(
     mask_key: Buffer | None = None,
 ) -> bytes: ...
 
+@final
 class Header:
+    __match_args__ = ("opcode", "payload_length", "fin", "rsv1", "rsv2", "rsv3", "mask_key")
     def __init__(
         self,
         opcode: int,
@@ -61,6 +63,7 @@ class Header:
     @property
     def length(self) -> int: ...
 
+@final
 class Utf8Validator:
     def __init__(self) -> None: ...
     @property
@@ -71,7 +74,9 @@ class Utf8Validator:
     def feed(self, data: Buffer) -> None: ...
     def finish(self) -> None: ...
 
+@final
 class Frame:
+    __match_args__ = ("opcode", "payload", "fin", "rsv1", "rsv2", "rsv3", "mask_key")
     def __init__(
         self,
         opcode: int,
@@ -99,7 +104,9 @@ class Frame:
     @property
     def mask(self) -> int: ...
 
+@final
 class Message:
+    __match_args__ = ("opcode", "payload", "rsv1", "rsv2", "rsv3", "mask")
     def __init__(
         self, opcode: int, payload: bytes, rsv1: int = 0, rsv2: int = 0, rsv3: int = 0, mask: int = 0
     ) -> None: ...

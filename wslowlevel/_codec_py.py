@@ -5,9 +5,9 @@ and to the wording of an error. Its parts stand in the order in which data passe
 
     masking -> header -> UTF-8 -> frames and messages -> the decoders
 
-Four rules hold throughout. Nothing is judged later than at the byte that proves it wrong. Nothing is stored before every
-rule about its header has passed. No byte is looked at twice, so that cost is linear however the data is cut. What came
-before a violation is handed out before the error is raised.
+Four rules hold throughout. Nothing is judged later than at the byte that proves it wrong. Nothing is stored before
+every rule about its header has passed. No payload byte is looked at twice, so that cost is linear however the data is
+cut. What came before a violation is handed out before the error is raised.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from __future__ import annotations
 import codecs
 import ctypes
 import operator
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, TypeVar, final
 
 from . import errors
 from .wire import (
@@ -155,6 +154,7 @@ def _masked_by_tables(data: bytes | memoryview, key: bytes) -> bytes:
 # -- Header (RFC 6455 §5.2) -------------------------------------------------------------------------------------------
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Header:
     """The header of a frame (RFC 6455 §5.2).
@@ -319,6 +319,7 @@ def _rsv_bits(rsv: int) -> tuple[int, int, int]:
 # -- UTF-8 (RFC 3629, RFC 6455 §8.1) ----------------------------------------------------------------------------------
 
 
+@final
 class Utf8Validator:
     """Checks text that arrives in pieces, and fails at the first byte that cannot be part of it (RFC 6455 §8.1).
 
@@ -393,6 +394,7 @@ def _utf8_prefix(text: bytes) -> tuple[int, bytes]:
 # -- Frames and messages ----------------------------------------------------------------------------------------------
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One frame (RFC 6455 §5.2).
@@ -423,6 +425,7 @@ class Frame:
         return int(self.mask_key is not None)
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Message:
     """One message, or one control frame (RFC 6455 §5.4, §5.5).
@@ -473,7 +476,7 @@ _Item = TypeVar("_Item")
 _OPCODES = frozenset(Opcode)
 
 
-class _Decoder(ABC, Generic[_Item]):
+class _Decoder(Generic[_Item]):
     """What the two decoders share: everything but what they hand out.
 
     A frame is read in two steps, `_read_header` and `_read_payload`. Each takes what is there and leaves its state in
@@ -734,13 +737,14 @@ class _Decoder(ABC, Generic[_Item]):
             self._message_opcode = None
             self._message_size = self._fragments = 0
 
-    @abstractmethod
-    def _control_item(self, payload: bytes) -> _Item: ...
+    def _control_item(self, payload: bytes) -> _Item:
+        raise AssertionError("FrameDecoder and MessageDecoder say what an item is")
 
-    @abstractmethod
-    def _end_fragment(self, items: list[_Item]) -> None: ...
+    def _end_fragment(self, items: list[_Item]) -> None:
+        raise AssertionError("FrameDecoder and MessageDecoder say what an item is")
 
 
+@final
 class FrameDecoder(_Decoder[Frame]):
     """bytes -> frames: every rule of RFC 6455 is checked, nothing is joined.
 
@@ -754,7 +758,8 @@ class FrameDecoder(_Decoder[Frame]):
         allow_rsv: the reserved bits (:class:`wslowlevel.Rsv`) that an extension has negotiated for the frame that
             opens a message. Text under such a bit is not checked for UTF-8.
 
-    Every limit is inclusive, concerns data frames, and is judged when the header is there: crossing one is PayloadTooBig.
+    Every limit is inclusive, concerns data frames, and is judged when the header is there; crossing one is
+    PayloadTooBig.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind.
@@ -781,6 +786,7 @@ class FrameDecoder(_Decoder[Frame]):
         self._payload = bytearray()
 
 
+@final
 class MessageDecoder(_Decoder[Message]):
     """bytes -> messages: as :class:`FrameDecoder`, with the fragments of a message joined.
 
