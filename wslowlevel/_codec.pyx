@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, auto_pickle=False, autotestdict=False
 """bytes -> Frame | Message and back, compiled  (RFC 6455 §5)
 
 The twin of `_codec_py.py`, which is the specification: the same names, in the same order, with the same answers. What is
@@ -45,9 +45,6 @@ cdef enum:  # compared with wire.py by a test, through _constants()
     CLOSE_CODE_LENGTH = 2
     READ_SIZE = 64 * 1024
     MAX_READ_SIZE = 256 * 1024
-
-DEFAULT_MAX_SIZE = wire.DEFAULT_MAX_SIZE
-DEFAULT_MAX_FRAGMENTS = wire.DEFAULT_MAX_FRAGMENTS
 
 
 def _constants():
@@ -857,7 +854,7 @@ cdef class FrameDecoder(_Decoder):
     """bytes -> frames: every rule of RFC 6455 is checked, nothing is joined."""
 
     def __init__(
-        self, *, role, strict=True, require_mask=True, max_message_size=None, max_frame_size=DEFAULT_MAX_SIZE,
+        self, *, role, strict=True, require_mask=True, max_message_size=None, max_frame_size=wire.DEFAULT_MAX_SIZE,
         max_fragments=None, allow_rsv=0,
     ):
         _Decoder.__init__(
@@ -882,8 +879,8 @@ cdef class MessageDecoder(_Decoder):
     """bytes -> messages: as :class:`FrameDecoder`, with the fragments of a message joined."""
 
     def __init__(
-        self, *, role, strict=True, require_mask=True, max_message_size=DEFAULT_MAX_SIZE, max_frame_size=None,
-        max_fragments=DEFAULT_MAX_FRAGMENTS, allow_rsv=0,
+        self, *, role, strict=True, require_mask=True, max_message_size=wire.DEFAULT_MAX_SIZE, max_frame_size=None,
+        max_fragments=wire.DEFAULT_MAX_FRAGMENTS, allow_rsv=0,
     ):
         _Decoder.__init__(
             self, role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv
