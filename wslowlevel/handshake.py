@@ -1,0 +1,274 @@
+"""request -> response, on both sides of the opening handshake  (RFC 6455 §4)
+
+Pure functions over headers: nothing here reads from or writes to a connection.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+
+from .errors import InvalidHandshake, shown
+from .http1 import Headers, Request, is_token, parse_header_line, parse_tokens, reason_phrase
+from .wire import GUID, KEY_LENGTH, VERSION
+
+# -- The server's side (RFC 6455 §4.2) --------------------------------------------------------------------------------
+
+
+def is_websocket_upgrade(request: Request) -> bool:
+    """Tell whether a request asks for WebSocket, well or badly; if not, it is plain HTTP.
+
+    An Upgrade field of HTTP/1.0 does not count (RFC 9110 §7.8).
+    """
+    upgrades = [token.lower() for token in parse_tokens(request.headers.get_all("Upgrade"))]
+    return "websocket" in upgrades and request.http_version != "1.0"
+
+
+def check_request(request: Request) -> str:
+    """Check everything that RFC 6455 §4.2.1 asks of an opening handshake.
+
+    Returns:
+        The value of Sec-WebSocket-Key.
+
+    Raises:
+        InvalidHandshake: with the status to answer: 400, 405 or 426.
+    """
+    headers = request.headers
+    if request.method != "GET":
+        raise InvalidHandshake(f"method must be GET, not {shown(request.method)}", 405, [("Allow", "GET")])
+    if not is_websocket_upgrade(request):
+        raise upgrade_required("this resource speaks WebSocket only")
+    if "upgrade" not in [token.lower() for token in parse_tokens(headers.get_all("Connection"))]:
+        raise InvalidHandshake(f"Connection must hold the token Upgrade, not {shown(headers.get('Connection', ''))}")
+    check_no_body(request)
+    if len(headers.get_all("Host")) != 1:
+        raise InvalidHandshake("exactly one Host header is required")
+    if headers.get_all("Sec-WebSocket-Version") != [str(VERSION)]:
+        version = headers.get("Sec-WebSocket-Version", "")
+        raise upgrade_required(f"Sec-WebSocket-Version must be {VERSION}, not {shown(version)}")
+    keys = headers.get_all("Sec-WebSocket-Key")
+    if len(keys) != 1:
+        raise InvalidHandshake(f"exactly one Sec-WebSocket-Key header is required, not {len(keys)}")
+    check_key(keys[0])
+    if not all(map(is_token, parse_tokens(headers.get_all("Sec-WebSocket-Protocol")))):
+        raise InvalidHandshake("Sec-WebSocket-Protocol must be a list of tokens")
+    parse_extensions(headers.get_all("Sec-WebSocket-Extensions"))
+    return keys[0]
+
+
+def check_no_body(request: Request) -> None:
+    """Raise InvalidHandshake (400) if a request announces a body: its bytes would be taken for something else."""
+    length = request.headers.get("Content-Length", "0")
+    if "Transfer-Encoding" in request.headers or length != "0":
+        raise InvalidHandshake("a request with a body is not accepted")
+
+
+def upgrade_required(message: str) -> InvalidHandshake:
+    """The answer to who does not speak this protocol, or another version of it (426, RFC 6455 §4.2.2, §4.4)."""
+    headers = [("Upgrade", "websocket"), ("Sec-WebSocket-Version", str(VERSION))]
+    return InvalidHandshake(message, 426, headers)
+
+
+def check_key(key: str) -> None:
+    """Raise InvalidHandshake unless a Sec-WebSocket-Key is 16 bytes in base64."""
+    try:
+        decoded = base64.b64decode(key.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        decoded = b""
+    if len(decoded) != KEY_LENGTH or base64.b64encode(decoded).decode() != key:
+        raise InvalidHandshake(f"Sec-WebSocket-Key must be {KEY_LENGTH} bytes in base64, not {shown(key)}")
+
+
+def accept_key(key: str) -> str:
+    """Sec-WebSocket-Key -> Sec-WebSocket-Accept (RFC 6455 §4.2.2)."""
+    return base64.b64encode(hashlib.sha1(key.encode("ascii") + GUID, usedforsecurity=False).digest()).decode()
+
+
+def choose_subprotocol(request: Request, supported: Sequence[str]) -> str | None:
+    """The first subprotocol of the client's list, in its order of preference, that is among ours; else None.
+
+    Names are compared whole and with their case (RFC 6455 §4.1, §4.2.2).
+    """
+    offered = parse_tokens(request.headers.get_all("Sec-WebSocket-Protocol"))
+    return next((name for name in offered if name in supported), None)
+
+
+def accept_request(request: Request, headers: Iterable[str | tuple[str, str]] = ()) -> bytes:
+    """Check a request and write the 101 answer to it (RFC 6455 §4.2.2).
+
+    Args:
+        request: the client's opening handshake.
+        headers: further headers, "Name: value" or (name, value). A Sec-WebSocket-Protocol must name one subprotocol
+            that the client offered; Sec-WebSocket-Extensions may name extensions that it offered.
+
+    Returns:
+        The head of the response, to its empty line.
+
+    Raises:
+        InvalidHandshake: the request is not a valid opening handshake.
+        TypeError, ValueError: one of the headers may not stand there.
+    """
+    key = check_request(request)
+    ours = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", accept_key(key)),
+    ]
+    theirs = [parse_header_line(header) for header in headers]
+    _check_answer(request, Headers(theirs))
+    lines = [f"HTTP/1.1 101 {reason_phrase(101)}", *(f"{name}: {value}" for name, value in ours + theirs)]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _check_answer(request: Request, answer: Headers) -> None:
+    """What a server's own headers may not say (RFC 6455 §4.2.2)."""
+    for name in ("Upgrade", "Connection", "Sec-WebSocket-Accept", "Content-Length", "Transfer-Encoding"):
+        if name in answer:
+            raise ValueError(f"header {name} is not the caller's to set in a 101 answer")
+    chosen = answer.get_all("Sec-WebSocket-Protocol")
+    offered = parse_tokens(request.headers.get_all("Sec-WebSocket-Protocol"))
+    if len(chosen) > 1 or any(name not in offered for name in chosen):
+        raise ValueError(f"Sec-WebSocket-Protocol must be one of {offered}, not {chosen}")
+    known = {name for name, _ in parse_extensions(request.headers.get_all("Sec-WebSocket-Extensions"))}
+    try:
+        extensions = parse_extensions(answer.get_all("Sec-WebSocket-Extensions"))
+    except InvalidHandshake as error:
+        raise ValueError(f"header Sec-WebSocket-Extensions: {error}") from None
+    for name, _ in extensions:
+        if name not in known:
+            raise ValueError(f"extension {name} is not among those offered: {sorted(known)}")
+
+
+# -- The client's side (RFC 6455 §4.1) --------------------------------------------------------------------------------
+
+
+def generate_key() -> str:
+    """A fresh Sec-WebSocket-Key."""
+    return base64.b64encode(os.urandom(KEY_LENGTH)).decode()
+
+
+def encode_request(
+    host: str,
+    target: str = "/",
+    *,
+    key: str,
+    subprotocols: Sequence[str] = (),
+    headers: Iterable[str | tuple[str, str]] = (),
+) -> bytes:
+    """Write the client's opening handshake.
+
+    Args:
+        host: the Host field, with the port where it is not the default one.
+        target: path and query.
+        key: from `generate_key`.
+        subprotocols: names offered, in order of preference.
+        headers: further headers, "Name: value" or (name, value).
+
+    Raises:
+        TypeError, ValueError: an argument that would not stand in a request as one piece.
+    """
+    if not target.startswith("/") or any(not "!" <= character <= "~" for character in target):
+        raise ValueError(f"target must be a path of visible ASCII characters, not {shown(target)}")
+    if len(set(subprotocols)) != len(subprotocols) or not all(map(is_token, subprotocols)):
+        raise ValueError(f"subprotocols must be distinct tokens, not {shown(list(subprotocols))}")
+    ours = [
+        ("Host", host),
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Key", key),
+        ("Sec-WebSocket-Version", str(VERSION)),
+        *([("Sec-WebSocket-Protocol", ", ".join(subprotocols))] if subprotocols else []),
+    ]
+    fields = [parse_header_line(header) for header in [*ours, *headers]]
+    lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def check_response(status: int, headers: Headers, key: str, subprotocols: Sequence[str] = ()) -> str | None:
+    """Check the server's answer (RFC 6455 §4.1).
+
+    Args:
+        status: its status; only 101 will do.
+        headers: its header fields.
+        key: the key that the request carried.
+        subprotocols: what the request offered.
+
+    Returns:
+        The subprotocol that the server chose, None if it chose none.
+
+    Raises:
+        InvalidHandshake: the answer does not open a WebSocket connection.
+    """
+    if status != 101:
+        raise InvalidHandshake(f"server answered {status} where 101 opens a connection", status)
+    if [token.lower() for token in parse_tokens(headers.get_all("Upgrade"))] != ["websocket"]:
+        raise InvalidHandshake(f"Upgrade must be websocket, not {shown(headers.get('Upgrade', ''))}")
+    if "upgrade" not in [token.lower() for token in parse_tokens(headers.get_all("Connection"))]:
+        raise InvalidHandshake(f"Connection must hold the token Upgrade, not {shown(headers.get('Connection', ''))}")
+    if headers.get_all("Sec-WebSocket-Accept") != [accept_key(key)]:
+        raise InvalidHandshake("Sec-WebSocket-Accept does not answer the key that was sent")
+    chosen = headers.get_all("Sec-WebSocket-Protocol")
+    if len(chosen) > 1 or any(name not in subprotocols for name in chosen):
+        raise InvalidHandshake(f"server chose subprotocol {chosen}, offered were {list(subprotocols)}")
+    return chosen[0] if chosen else None
+
+
+# -- Extensions (RFC 6455 §9.1) ---------------------------------------------------------------------------------------
+
+
+def parse_extensions(values: Iterable[str]) -> list[tuple[str, list[tuple[str, str | None]]]]:
+    """Parse Sec-WebSocket-Extensions (RFC 6455 §9.1).
+
+    Returns:
+        [(name, [(parameter, value or None), ...]), ...] in order of preference.
+
+    Raises:
+        InvalidHandshake: a header that does not follow the grammar.
+    """
+    return [_parse_extension(text) for value in values for text in _split(value, ",") if text.strip(" \t")]
+
+
+def _parse_extension(text: str) -> tuple[str, list[tuple[str, str | None]]]:
+    name, *parameters = [part.strip(" \t") for part in _split(text, ";")]
+    parsed = [_parse_parameter(parameter) for parameter in parameters]
+    if not is_token(name):
+        raise InvalidHandshake(f"extension name is not a token: {shown(name)}")
+    return name, parsed
+
+
+def _parse_parameter(text: str) -> tuple[str, str | None]:
+    name, equals, value = text.partition("=")
+    name, value = name.rstrip(" \t"), value.lstrip(" \t")
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        value = _unescape(value[1:-1])
+    # "the value after quoted-string unescaping MUST conform to the 'token' ABNF" (§9.1)
+    if not is_token(name) or (equals and not is_token(value)):
+        raise InvalidHandshake(f"extension parameter is not well-formed: {shown(text)}")
+    return name, value if equals else None
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split at a separator that does not stand inside a quoted string; one pass, whatever the text."""
+    parts, start, quoted, escaped = [], 0, False, False
+    for i, character in enumerate(text):
+        if escaped:
+            escaped = False
+        elif quoted:
+            escaped = character == "\\"
+            quoted = character != '"'
+        elif character == '"':
+            quoted = True
+        elif character == separator:
+            parts.append(text[start:i])
+            start = i + 1
+    if quoted:
+        raise InvalidHandshake(f"quoted string has no end: {shown(text)}")
+    return [*parts, text[start:]]
+
+
+def _unescape(text: str) -> str:
+    characters = iter(text)
+    return "".join(next(characters, "") if character == "\\" else character for character in characters)
