@@ -1,0 +1,1 @@
+"""The asyncio layer: the only part of the library that knows asyncio, sockets and TLS."""

@@ -1,0 +1,280 @@
+"""a listening address -> requests -> the caller's handlers"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Generator
+from ssl import SSLContext
+from types import TracebackType
+from typing import Any, cast
+
+import h11
+
+from ..errors import ConnectionLost, InvalidHandshake, PayloadTooBig, ProtocolError
+from ..handshake import check_no_body, check_request, is_websocket_upgrade, upgrade_required
+from ..http1 import MAX_HEADERS_SIZE, Request, Response, encode_response, request_from_h11
+from ..wire import CloseCode
+from .duplex import CLOSE_TIMEOUT, LINGER
+from .socket import Socket
+
+logger = logging.getLogger("wslowlevel")
+
+OPEN_TIMEOUT = 10.0
+"""Seconds from the connection to the end of its request."""
+
+OnUpgrade = Callable[[Request, Socket, bytes], Awaitable[None]]
+OnRequest = Callable[[Request], Awaitable[Response | None]]
+
+
+class Server:
+    """A listening server, see :func:`serve`."""
+
+    def __init__(
+        self,
+        on_upgrade: OnUpgrade,
+        on_request: OnRequest | None,
+        open_timeout: float,
+        close_timeout: float,
+        listen: Callable[[Callable[[], asyncio.Protocol]], Awaitable[asyncio.Server]],
+    ) -> None:
+        self.on_upgrade = on_upgrade
+        self.on_request = on_request
+        self.open_timeout = open_timeout
+        self.close_timeout = close_timeout
+        self._listen = listen
+        self._listener: asyncio.Server | None = None
+        self._closed = asyncio.Event()
+        self.requests: set[HttpProtocol] = set()
+        self._connections: dict[asyncio.Task[None], Socket] = {}
+
+    @property
+    def sockets(self) -> tuple[Any, ...]:
+        """The listening sockets."""
+        return tuple(self._listener.sockets) if self._listener else ()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on, the one that the system chose if 0 was asked for."""
+        return cast(int, self.sockets[0].getsockname()[1])
+
+    @property
+    def connections(self) -> int:
+        """How many upgraded connections there are."""
+        return len(self._connections)
+
+    async def serve_forever(self) -> None:
+        """Wait until the server is closed. Cancelling it closes nothing: `close`, or the end of the block, does."""
+        # asyncio's own serve_forever would wait, when cancelled, for clients that nobody has told (CPython 3.12+).
+        await self._closed.wait()
+
+    async def close(
+        self, code: int = CloseCode.GOING_AWAY, reason: str = "", *, close_timeout: float | None = None
+    ) -> None:
+        """Stop to listen, close every connection, and wait until they are gone.
+
+        Args:
+            code, reason: what the Close frames say; 1001 by default.
+            close_timeout: seconds after which a connection that did not answer is dropped and its handler cancelled; by
+                default the `close_timeout` of :func:`serve`.
+        """
+        if self._listener is not None:
+            self._listener.close()
+        self._closed.set()
+        for request in list(self.requests):
+            request.drop()
+        for socket in self._connections.values():
+            socket.close(code, reason)
+        tasks = list(self._connections)
+        if not tasks:
+            return
+        _, pending = await asyncio.wait(tasks, timeout=self.close_timeout if close_timeout is None else close_timeout)
+        for task in pending:
+            self._connections[task].abort()
+            task.cancel()
+        if pending:
+            await asyncio.wait(pending)
+
+    async def _start(self) -> Server:
+        self._listener = await self._listen(lambda: HttpProtocol(self))
+        return self
+
+    def __await__(self) -> Generator[Any, None, Server]:
+        return self._start().__await__()
+
+    async def __aenter__(self) -> Server:
+        return await self._start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- One connection -----------------------------------------------------------------------------------------------
+
+    def upgrade(self, request: Request, transport: asyncio.Transport, head: bytes) -> None:
+        """Hand a connection over from HTTP to the caller's handler."""
+        socket = Socket("server", early=head, close_timeout=self.close_timeout)
+        transport.set_protocol(socket)
+        socket.connection_made(transport)
+        task = asyncio.create_task(self._run(request, socket, head))
+        self._connections[task] = socket
+        task.add_done_callback(self._connections.pop)
+
+    async def _run(self, request: Request, socket: Socket, head: bytes) -> None:
+        code = None
+        try:
+            await self.on_upgrade(request, socket, head)
+            if not socket.handshake_sent:
+                socket.refuse(InvalidHandshake("the upgrade was not accepted", 403))
+        except (ConnectionLost, PayloadTooBig, ProtocolError) as error:
+            # The peer's doing, and it was told: nothing for the operator to mend.
+            logger.info("connection from %s: %s", socket.get_extra_info("peername"), error)
+        except asyncio.CancelledError:
+            socket.abort()
+            raise
+        except Exception as error:
+            if isinstance(error, InvalidHandshake) and not socket.handshake_sent:
+                socket.refuse(error)
+            else:
+                logger.exception("on_upgrade failed for %s", request.target)
+                socket.refuse(InvalidHandshake("internal server error", 500))
+                code = CloseCode.INTERNAL_ERROR
+        if self._closed.is_set() and code is None:
+            code = CloseCode.GOING_AWAY
+        await socket.finish(code)
+
+
+class HttpProtocol(asyncio.Protocol):
+    """One connection until its request is complete: read by h11, then answered or handed over."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADERS_SIZE)
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._method = "GET"
+        self._answered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._server.requests.add(self)
+        self._timer = asyncio.get_running_loop().call_later(self._server.open_timeout, self.drop)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+        if self._task is not None:
+            self._task.cancel()
+
+    def eof_received(self) -> bool:
+        return self._task is not None  # who asks and half-closes is still answered
+
+    def data_received(self, data: bytes) -> None:
+        if self._task is not None or self._answered:
+            return  # one request a connection: what follows it is not read
+        try:
+            self._http.receive_data(data)
+            event = self._http.next_event()
+            if isinstance(event, h11.Request):
+                self._method = event.method.decode()
+                self._dispatch(request_from_h11(event))
+        except h11.RemoteProtocolError as error:
+            self._answer_error(InvalidHandshake(f"malformed request: {error}", error.error_status_hint))
+        except InvalidHandshake as error:
+            self._answer_error(error)
+
+    def drop(self) -> None:
+        """End the connection, answered or not."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _leave(self) -> None:
+        self._server.requests.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _dispatch(self, request: Request) -> None:
+        assert self._transport is not None
+        assert self._timer is not None
+        if is_websocket_upgrade(request):
+            check_request(request)
+            self._http.next_event()  # EndOfMessage: what h11 holds from here on is no HTTP
+            self._leave()
+            self._server.upgrade(request, self._transport, self._http.trailing_data[0])
+        else:
+            check_no_body(request)
+            self._timer.cancel()
+            self._task = asyncio.create_task(self._respond(request))
+
+    async def _respond(self, request: Request) -> None:
+        try:
+            if self._server.on_request is None:
+                raise upgrade_required("this resource speaks WebSocket only")
+            response = await self._server.on_request(request)
+            if response is None:
+                raise InvalidHandshake("not found", 404)
+            self._answer(response)
+        except InvalidHandshake as error:
+            self._answer_error(error)
+        except Exception:
+            logger.exception("on_request failed for %s", request.target)
+            self._answer_error(InvalidHandshake("internal server error", 500))
+
+    def _answer_error(self, error: InvalidHandshake) -> None:
+        headers = [("Content-Type", "text/plain; charset=utf-8"), *error.headers]
+        self._answer(Response(error.status, headers, error.body))
+
+    def _answer(self, response: Response) -> None:
+        """Write the response and end the connection, in the order that lets the peer read it (see LINGER)."""
+        transport = self._transport
+        assert transport is not None
+        if transport.is_closing():
+            return
+        transport.write(encode_response(response, method=self._method))
+        self._answered = True
+        if transport.can_write_eof():
+            transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER, transport.close)
+
+
+def serve(
+    on_upgrade: OnUpgrade,
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    on_request: OnRequest | None = None,
+    ssl: SSLContext | None = None,
+    path: str | None = None,
+    open_timeout: float = OPEN_TIMEOUT,
+    close_timeout: float = CLOSE_TIMEOUT,
+    **options: Any,
+) -> Server:
+    """Listen for WebSocket connections.
+
+    ``async with serve(...) as server:`` listens inside the block and closes every connection with 1001 at its end;
+    ``server = await serve(...)`` leaves that to ``await server.close()``. Either way
+    ``await server.serve_forever()`` keeps the program there.
+
+    Args:
+        on_upgrade: ``async def on_upgrade(request, socket, head)``, called for each valid opening handshake. It calls
+            :func:`send_handshake`, and the connection lives as long as it runs: when it returns, the connection is
+            closed with 1000; when it raises, with 1011. Before the handshake it may raise InvalidHandshake to refuse.
+            `head` is what the client sent right behind its request; the socket delivers it all the same.
+        host, port: where to listen; every interface for None, a free port for 0.
+        on_request: ``async def on_request(request)``, called for each plain HTTP request; returns a
+            :class:`Response`, or None for 404. Without it they are answered with 426.
+        ssl: a server-side context, for wss://.
+        path: of a Unix socket, instead of host and port.
+        open_timeout: seconds from the connection to the end of its request.
+        close_timeout: seconds that a closing handshake may take.
+        options: more for asyncio's `create_server` or `create_unix_server`: sock, backlog, reuse_port, ...
+    """
+
+    def listen(protocol: Callable[[], asyncio.Protocol]) -> Awaitable[asyncio.Server]:
+        loop = asyncio.get_running_loop()
+        if path is not None:
+            return loop.create_unix_server(protocol, path, ssl=ssl, **options)
+        return loop.create_server(protocol, host, port, ssl=ssl, **options)
+
+    return Server(on_upgrade, on_request, open_timeout, close_timeout, listen)

@@ -1,0 +1,96 @@
+"""an asyncio (StreamReader, StreamWriter) pair <-> messages and frames
+
+For programs that were written around asyncio.start_server: the pair stays theirs, and the factories work on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+from weakref import WeakValueDictionary
+
+from ..errors import InvalidHandshake
+from ..http1 import MAX_HEADERS_SIZE, Request, parse_request
+from ..wire import READ_SIZE
+from .duplex import Duplex
+
+StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+HEAD_END = b"\r\n\r\n"
+
+
+class StreamSocket(Duplex):
+    """What the factories make of a pair; one for each pair, so that all of them share its state."""
+
+    def __init__(self, pair: StreamPair, role: str) -> None:
+        super().__init__(role)
+        self._reader, self._writer = pair
+        self._transport = cast(asyncio.Transport, self._writer.transport)
+        # Whoever brings a pair may have sent the 101 answer without us.
+        self._may_send = True
+
+    @staticmethod
+    def of(pair: StreamPair, role: str = "server") -> StreamSocket:
+        """The socket of a pair, made when first asked for; it lives as long as anybody holds it."""
+        found = _sockets.get(id(pair[1]))
+        if found is None:
+            found = _sockets[id(pair[1])] = StreamSocket(pair, role)
+        return found
+
+    async def _wait_readable(self) -> None:
+        try:
+            data = await self._reader.read(READ_SIZE)
+        except ConnectionError:
+            data = b""
+        if data:
+            self._received(self._connection.feed(data), len(data))
+        else:
+            self._lose()
+
+    @property
+    def must_wait(self) -> bool:
+        return True
+
+    async def wait_sent(self) -> None:
+        self.flush()
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            self._gone()
+            raise self._connection.lost() from None
+
+    @property
+    def _write_is_paused(self) -> bool:
+        return False
+
+    def _queue_is_full(self) -> None:
+        self.flush()
+
+    def _delivered(self) -> None:
+        """Reading happens on demand only."""
+
+    def _discard(self) -> None:
+        """The reader of the pair bounds by itself what it takes in."""
+
+
+_sockets: WeakValueDictionary[int, StreamSocket] = WeakValueDictionary()
+"""By the id of the writer: whoever stands here keeps that writer alive, so that the id stays its own."""
+
+
+async def read_request(reader: asyncio.StreamReader) -> Request:
+    """Read the head of an HTTP request from a stream, and nothing behind it.
+
+    Args:
+        reader: what asyncio.start_server gives; its own `limit` bounds the head, as do 64 KiB.
+
+    Raises:
+        InvalidHandshake: not an HTTP/1.1 request, or over a limit.
+        ConnectionError: the stream ended before the head did.
+    """
+    try:
+        head = await reader.readuntil(HEAD_END)
+    except asyncio.LimitOverrunError:
+        raise InvalidHandshake(f"request head over {MAX_HEADERS_SIZE} bytes", 431) from None
+    except asyncio.IncompleteReadError:
+        raise ConnectionError("the stream ended inside the request head") from None
+    return parse_request(head)
