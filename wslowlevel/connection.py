@@ -1,6 +1,6 @@
 """messages in, replies out: one open connection without I/O  (RFC 6455 §5.5, §7)
 
-Feed it what arrives; it decodes, answers what is to be answered, and knows how far the closing handshake has come.
+Feed it what arrives: it decodes, says what is to be answered, and knows how far the closing handshake has come.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .codec import Message, MessageDecoder, apply_mask, parse_header
 from .errors import ConnectionLost, ProtocolError, WebSocketError
 from .frames import parse_close_frame_payload, prepare_close_frame_payload, prepare_websocket_frame
-from .wire import CLOSE_CODE_LENGTH, MAX_CLOSE_REASON_LENGTH, OPCODE, CloseCode, Opcode
+from .wire import MAX_CLOSE_REASON_LENGTH, OPCODE, CloseCode, Opcode
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -28,7 +28,7 @@ class Connection:
     Attributes:
         received: (code, reason) of the peer's Close frame, None until it came.
         sent: (code, reason) of ours, None until it went out.
-        replies: frames that answer what was received, to be sent in this order; the caller takes them out.
+        replies: pongs that answer what was received, to be sent in this order; the caller takes them out.
     """
 
     def __init__(self, *, role: str, auto_close: bool = True, auto_pong: bool = False, **options: Any) -> None:
@@ -71,31 +71,30 @@ class Connection:
             return self._answered([])
 
     def _answered(self, messages: list[Message]) -> list[Message]:
-        if self._auto_pong:
-            for message in messages:
-                if message.opcode == Opcode.PING and self.sent is None:
-                    self._reply(Opcode.PONG, message.payload)
-        if self.ended:
-            self._answer_end(messages)
+        if self._auto_pong and self.sent is None:
+            self.replies += [self._frame(Opcode.PONG, each.payload) for each in messages if each.opcode == Opcode.PING]
+        if self._decoder.closed and self.received is None:
+            self.received = parse_close_frame_payload(messages[-1].payload)
         return messages
 
-    def _answer_end(self, messages: list[Message]) -> None:
+    # -- Out ----------------------------------------------------------------------------------------------------------
+
+    def answer_end(self) -> bytes | None:
+        """The Close frame that answers the peer's, or its violation; None if there is nothing to answer (any more).
+
+        For the caller to send once it has dealt with the messages that came before: nothing may follow it.
+        """
+        if not self._auto_close or self.sent is not None or not self.ended:
+            return None
         if self.error is not None:
             payload = close_payload_for(self.error)
-        elif self.received is None:
-            self.received = parse_close_frame_payload(messages[-1].payload)
+        elif self.received is not None and self.received[0] != CloseCode.NO_STATUS_RECEIVED:
             # "the endpoint typically echos the status code it received" (§5.5.1)
-            payload = messages[-1].payload[:CLOSE_CODE_LENGTH]
+            payload = prepare_close_frame_payload(self.received[0])
         else:
-            return
-        if self._auto_close and self.sent is None:
-            self._reply(Opcode.CLOSE, payload)
-            self.sent = parse_close_frame_payload(payload)
-
-    def _reply(self, opcode: Opcode, payload: bytes) -> None:
-        self.replies.append(prepare_websocket_frame(payload, opcode=opcode, mask_key=self._mask_key))
-
-    # -- Out ----------------------------------------------------------------------------------------------------------
+            payload = b""
+        self.sent = parse_close_frame_payload(payload)
+        return self._frame(Opcode.CLOSE, payload)
 
     def check_send(self, frame: bytes) -> None:
         """Take note of a frame that is about to be sent.
@@ -110,8 +109,10 @@ class Connection:
 
     def close_frame(self, code: int, reason: str = "") -> bytes:
         """The Close frame to send, masked if we are the client; ValueError for a code that may not be sent."""
-        payload = prepare_close_frame_payload(code, reason)
-        return prepare_websocket_frame(payload, opcode=Opcode.CLOSE, mask_key=self._mask_key)
+        return self._frame(Opcode.CLOSE, prepare_close_frame_payload(code, reason))
+
+    def _frame(self, opcode: Opcode, payload: bytes) -> bytes:
+        return prepare_websocket_frame(payload, opcode=opcode, mask_key=self._mask_key)
 
     def lost(self) -> ConnectionLost:
         """The error that tells how this connection ended."""

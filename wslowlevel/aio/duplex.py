@@ -17,7 +17,7 @@ from ..codec import Message
 from ..connection import Connection
 from ..errors import InvalidHandshake
 from ..http1 import Response, encode_response
-from ..wire import CloseCode
+from ..wire import CloseCode, Opcode
 
 READ_LIMIT = 64 * 1024
 """Bytes, as they came over the wire, of messages that may wait for the iterator before reading pauses."""
@@ -57,6 +57,7 @@ class Duplex(ABC):
         self._connection = Connection(role=role)
         self._transport: asyncio.Transport | None = None
         self._opened = False
+        self._answered = False
         self._may_send = False
         self._ended = False
         self._lost = False
@@ -109,7 +110,7 @@ class Duplex(ABC):
         self._opened = True
 
     async def receive(self) -> list[Message]:
-        """Take the next batch of messages, at least one; before it waits, it writes what is queued.
+        """Take the next batch of messages, which may be empty; before it waits, it writes what is queued.
 
         Cancelling it loses nothing.
 
@@ -132,24 +133,41 @@ class Duplex(ABC):
         batch, size = self._batches.popleft()
         self._undelivered -= size
         self._delivered()
+        if batch and batch[-1].opcode == Opcode.CLOSE:
+            self._answer_end()
         return batch
 
     def _received(self, messages: list[Message], size: int) -> None:
-        """Take in what `size` bytes were decoded to, and send what answers it."""
+        """Take in what `size` bytes were decoded to.
+
+        A Close message stands in a batch of its own: it is answered when it is taken, after all that came before.
+        """
         connection = self._connection
-        if messages:
-            self._batches.append((messages, size))
-            self._undelivered += size
         if connection.replies:
             for reply in connection.replies:
                 self._enqueue(reply)
             connection.replies.clear()
-        if connection.ended and connection.sent is not None:
+        if connection.ended:
+            self._start_close_timer()
+        if messages and messages[-1].opcode == Opcode.CLOSE:
+            self._batches.append((messages[:-1], 0))
+            messages = messages[-1:]
+        if messages:
+            self._batches.append((messages, size))
+            self._undelivered += size
+
+    def _answer_end(self) -> None:
+        """Everything that came before a Close frame, or a violation, was taken: answer it, and end the transport."""
+        answer = self._connection.answer_end()
+        if answer is not None and not self._lost:
+            self._enqueue(answer)
+        if self.sent is not None and self._connection.ended:
             self._end()
 
     def _raise_if_ended(self) -> None:
         connection = self._connection
         if connection.error is not None:
+            self._answer_end()
             raise connection.error.with_traceback(None)
         if connection.received is not None or (self._lost and connection.sent is not None):
             raise StopAsyncIteration
@@ -178,13 +196,14 @@ class Duplex(ABC):
         """Queue the 101 answer, after which frames may follow."""
         if self._lost:
             raise self._connection.lost()
-        self._may_send = True
+        self._answered = self._may_send = True
         self._enqueue(head)
         return self._sent
 
     def refuse(self, error: InvalidHandshake) -> None:
         """Answer the opening handshake with an HTTP error, unless it was answered before, and end the connection."""
-        if not self._may_send and not self._ended:
+        if not self._answered and not self._ended:
+            self._answered = True
             headers = [("Content-Type", "text/plain; charset=utf-8"), *error.headers]
             self._enqueue(encode_response(Response(error.status, headers, error.body)))
             self._end()

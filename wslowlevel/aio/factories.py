@@ -31,10 +31,10 @@ class Messages(AsyncIterator[Message]):
         self._batch = iter(list[Message]())
 
     async def __anext__(self) -> Message:
-        for message in self._batch:
-            return message
-        self._batch = iter(await self._duplex.receive())
-        return next(self._batch)
+        while True:
+            for message in self._batch:
+                return message
+            self._batch = iter(await self._duplex.receive())
 
 
 def get_messages_factory(

@@ -57,6 +57,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
             self._end()
         self._start_close_timer()
         self._discard()
+        self._answer_end()
         await self.wait_closed()
 
     # -- Called by the transport --------------------------------------------------------------------------------------
@@ -75,7 +76,10 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         messages = self._connection.buffer_updated(nbytes)
         if messages or self._connection.ended:
             size, self._arrived = self._arrived, 0
-            self._received([] if self._discarding else messages, size)
+            if self._discarding:
+                self._answer_end()
+            else:
+                self._received(messages, size)
             self._update_reading()
             self._wake()
 
@@ -119,6 +123,8 @@ class Socket(Duplex, asyncio.BufferedProtocol):
 
     def _discard(self) -> None:
         self._discarding = True
+        self._batches.clear()
+        self._undelivered = 0
         self._update_reading()
 
     def _update_reading(self) -> None:
