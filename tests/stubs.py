@@ -1,7 +1,7 @@
 """Holds both codec backends against their one contract, `_codec.pyi`, with mypy's stubtest.
 
-stubtest looks for the stub beside the module, so the pure backend is checked in a copy of the package where the contract
-stands under its name too.
+stubtest looks for the stub beside the module, so the pure backend is checked in a copy of the package where the
+contract stands under its name too.
 """
 
 from __future__ import annotations

@@ -210,6 +210,7 @@ def test_extensions_that_do_not_follow_the_grammar(value: str) -> None:
 @pytest.mark.parametrize("piece", ['; b="\\c', " ", ",", ";", '"', "\\"])
 def test_long_headers_are_parsed_in_linear_time(piece: str) -> None:
     """Doubling the text may not much more than double the work, whatever it repeats."""
+
     def cost(length: int) -> float:
         value = ("a" + piece * length)[:length]
         best = float("inf")
