@@ -1,0 +1,217 @@
+"""A real server on loopback, a client that sends and reads raw bytes, and the event loops to run both on."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import pytest
+import uvloop
+
+from wslowlevel import Frame, FrameDecoder, Opcode, Request, Socket, WebSocketError, encode_frame, serve
+from wslowlevel.aio.server import OnUpgrade, Server
+from wslowlevel.wire import MAX_CONTROL_LENGTH
+
+from .vectors import KEY
+
+T = TypeVar("T")
+
+TIMEOUT = 30.0
+"""Seconds after which a test is stuck. Nothing waits for their passing."""
+
+HEAD_END = b"\r\n\r\n"
+
+MAX_CLOSE_FRAME = 2 + MAX_CONTROL_LENGTH
+
+REQUEST_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+"""The sample key of RFC 6455 §1.3, and its answer."""
+
+
+# -- Event loops ------------------------------------------------------------------------------------------------------
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+both_loops = pytest.mark.parametrize("loop_kind", LOOPS)
+"""Runs a test on each loop: it takes `loop_kind`, and hands it to `run`."""
+
+
+def run(loop_kind: str, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a fresh loop; a task left behind, or an error that only the loop saw, fails the test."""
+    unseen: list[dict[str, Any]] = []
+    loop = LOOPS[loop_kind]()
+    loop.set_exception_handler(lambda _, context: unseen.append(context))
+    try:
+        result = loop.run_until_complete(asyncio.wait_for(coroutine, TIMEOUT))
+        left = asyncio.all_tasks(loop)
+    finally:
+        loop.run_until_complete(_cancel_others())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+    gc.collect()  # what nobody awaited or closed says so now
+    assert not left, f"tasks left behind: {left}"
+    assert not unseen, f"errors in the loop: {unseen}"
+    return result
+
+
+async def _cancel_others() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+# -- The server -------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def serving(on_upgrade: OnUpgrade, **options: Any) -> AsyncIterator[Server]:
+    """A server on a free port of 127.0.0.1; what its handler did not expect is raised at the end of the block.
+
+    Errors of the library pass: they are the peer's doing, and the server's own handling of them is under test.
+    """
+    failures: list[BaseException] = []
+
+    async def watched(request: Request, socket: Socket, head: bytes) -> None:
+        try:
+            await on_upgrade(request, socket, head)
+        except WebSocketError:
+            raise
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    try:
+        async with serve(watched, "127.0.0.1", 0, **options) as server:
+            yield server
+    finally:
+        if failures:
+            raise failures[0]
+
+
+# -- The client -------------------------------------------------------------------------------------------------------
+
+
+def handshake(*headers: str, target: str = "/") -> bytes:
+    """A valid opening handshake, and further header lines."""
+    lines = [
+        f"GET {target} HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Connection: keep-alive, Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {REQUEST_KEY}",
+        *headers,
+    ]
+    return "\r\n".join(lines).encode("latin-1") + HEAD_END
+
+
+def masked(opcode: int, payload: bytes = b"", **bits: int) -> bytes:
+    """A frame as a client sends it."""
+    return encode_frame(opcode, payload, mask_key=KEY, **bits)
+
+
+def masked_close(code: int, reason: bytes = b"") -> bytes:
+    return masked(Opcode.CLOSE, code.to_bytes(2, "big") + reason)
+
+
+def close_of(frame: Frame) -> tuple[int, str]:
+    """(code, reason) of a Close frame, whatever they are."""
+    assert frame.opcode == Opcode.CLOSE
+    return int.from_bytes(frame.payload[:2], "big"), frame.payload[2:].decode()
+
+
+class RawClient:
+    """A TCP connection to a server: any bytes go out, and what comes in is judged as a client judges it.
+
+    Attributes:
+        writer: to send through: `client.writer.write(...)`.
+        head: the head of the server's answer to `upgrade`.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.head = b""
+        self._decoder = FrameDecoder(role="client", allow_rsv=7)
+        self._frames: list[Frame] = []
+        self._tail = b""
+
+    async def upgrade(self, *headers: str, target: str = "/", behind: bytes = b"") -> None:
+        """Send a valid opening handshake, and more right behind it; the answer must be a 101."""
+        self.writer.write(handshake(*headers, target=target) + behind)
+        self.head = await self.reader.readuntil(HEAD_END)
+        assert self.head.startswith(b"HTTP/1.1 101 "), self.head
+
+    async def send(self, *data: bytes) -> None:
+        """Send bytes as they are."""
+        self.writer.write(b"".join(data))
+        await self.writer.drain()
+
+    async def read_frame(self) -> Frame:
+        """The next frame. EOFError: the server ended the connection, at a border between frames."""
+        while not self._frames:
+            data = await self.reader.read(64 * 1024)
+            if not data:
+                assert not self._decoder.buffered, "the connection ended inside a frame"
+                raise EOFError
+            self._take(data)
+        return self._frames.pop(0)
+
+    def _take(self, data: bytes) -> None:
+        assert not self._decoder.closed, f"bytes behind the Close frame: {data!r}"
+        self._frames = self._decoder.feed(data)
+        self._tail = (self._tail + data)[-MAX_CLOSE_FRAME:]
+        if self._decoder.closed:
+            assert self._tail.endswith(encode_frame(Opcode.CLOSE, self._frames[-1].payload)), "bytes behind the Close"
+
+    async def read_frames(self) -> list[Frame]:
+        """Every frame until the server ends the connection."""
+        frames = []
+        try:
+            while True:
+                frames.append(await self.read_frame())
+        except EOFError:
+            return frames
+
+    async def read_close(self) -> tuple[int, str]:
+        """(code, reason) of the Close frame, which must come next."""
+        return close_of(await self.read_frame())
+
+    async def read_until_eof(self) -> bytes:
+        """Every byte until the server ends the connection."""
+        return await self.reader.read()
+
+    def reset(self) -> None:
+        """End the connection with a TCP reset: the server's next read or write fails."""
+        connection = self.writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
+
+
+@asynccontextmanager
+async def connecting(port: int) -> AsyncIterator[RawClient]:
+    """A raw client that has sent nothing yet."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield RawClient(reader, writer)
+    finally:
+        writer.transport.abort()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def upgraded(port: int, *headers: str, target: str = "/") -> AsyncIterator[RawClient]:
+    """A raw client behind its opening handshake."""
+    async with connecting(port) as client:
+        await client.upgrade(*headers, target=target)
+        yield client

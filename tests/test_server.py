@@ -1,0 +1,457 @@
+"""The server before and around a connection: requests good and bad, handlers that fail, and the end (RFC 6455 §4.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket as sockets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from wslowlevel import (
+    ConnectionLost,
+    InvalidHandshake,
+    Opcode,
+    Request,
+    Response,
+    Socket,
+    get_messages_factory,
+    prepare_websocket_frame,
+    send_factory,
+    send_handshake,
+    serve,
+)
+
+from .servers import (
+    RawClient,
+    both_loops,
+    close_of,
+    connecting,
+    handshake,
+    masked,
+    masked_close,
+    run,
+    serving,
+    upgraded,
+)
+
+
+async def echo(request: Request, socket: Socket, head: bytes) -> None:
+    get_messages = get_messages_factory(socket)
+    send = send_factory(socket)
+    send_handshake(request, socket)
+    async for message in get_messages():
+        if message.opcode in (Opcode.TEXT, Opcode.BINARY):
+            await send(prepare_websocket_frame(message.payload, opcode=message.opcode))
+
+
+async def refused(request: Request, socket: Socket, head: bytes) -> None:
+    raise AssertionError("the handler must not see this request")
+
+
+def run_client(
+    loop_kind: str,
+    client: Callable[[RawClient], Awaitable[None]],
+    handler: Callable[[Request, Socket, bytes], Awaitable[None]] = echo,
+    **options: object,
+) -> None:
+    """Run a client that has sent nothing yet against a server."""
+
+    async def main() -> None:
+        async with serving(handler, **options) as server, connecting(server.port) as raw:
+            await client(raw)
+
+    run(loop_kind, main())
+
+
+async def answer_of(client: RawClient, request: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Everything that the server says to a request, until it ends the connection: status, headers, body."""
+    await client.send(request)
+    head, _, body = (await client.read_until_eof()).partition(b"\r\n\r\n")
+    status_line, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    assert headers["connection"] == "close"
+    return int(status_line.split(" ")[1]), headers, body
+
+
+# -- Requests ---------------------------------------------------------------------------------------------------------
+
+KEY_LINE = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+
+BAD_REQUESTS = {
+    "no key": (handshake().replace(KEY_LINE, b""), 400),
+    "two keys": (handshake().replace(KEY_LINE, 2 * KEY_LINE), 400),
+    "short key": (handshake().replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZQ=="), 400),
+    "version 8": (handshake().replace(b"Version: 13", b"Version: 8"), 426),
+    "no Connection token": (handshake().replace(b"keep-alive, Upgrade", b"keep-alive"), 400),
+    "POST": (handshake().replace(b"GET", b"POST"), 405),
+    "HTTP/1.0": (handshake().replace(b"HTTP/1.1", b"HTTP/1.0"), 426),
+    "no Host": (handshake().replace(b"Host: 127.0.0.1\r\n", b""), 400),
+    "two Hosts": (handshake("Host: other"), 400),
+    "a body": (handshake("Content-Length: 5") + b"hello", 400),
+    "a chunked body": (handshake("Transfer-Encoding: chunked") + b"0\r\n\r\n", 400),
+    "both lengths": (handshake("Content-Length: 5", "Transfer-Encoding: chunked"), 400),
+    "two lengths": (handshake("Content-Length: 5", "Content-Length: 6"), 400),
+    "obs-fold": (handshake("X-A: b", " c", "Upgrade : x"), 400),
+    "a space in a name": (handshake("X A: b"), 400),
+    "a control byte": (handshake("X-A: b\x00c"), 400),
+    "not HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+    "an unknown upgrade": (handshake().replace(b"Upgrade: websocket", b"Upgrade: h2c"), 426),
+    "129 headers": (handshake(*[f"X-{i}: y" for i in range(124)]), 431),
+    "100,000 headers": (handshake(*["X: y"] * 100_000), 431),
+    "a header over 8 KiB": (handshake("X-Long: " + "a" * 9000), 431),
+    "a target over 8 KiB": (handshake(target="/" + "a" * 9000), 431),
+    "headers without an end": (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000, 431),
+    "a line without an end": (b"GET /" + b"a" * 100_000, 431),
+}
+
+
+@both_loops
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+def test_a_bad_request_is_answered_with_its_status(loop_kind: str, name: str) -> None:
+    request, status = BAD_REQUESTS[name]
+
+    async def client(raw: RawClient) -> None:
+        got, headers, body = await answer_of(raw, request)
+        assert (got, body.endswith(b"\n"), len(body)) == (status, True, int(headers["content-length"]))
+        if status == 426:
+            assert (headers["upgrade"], headers["sec-websocket-version"]) == ("websocket", "13")
+
+    run_client(loop_kind, client, refused)
+
+
+@both_loops
+def test_nothing_behind_a_refused_request_is_read(loop_kind: str) -> None:
+    """A proxy that took the refusal for an upgrade must not get a second answer out of us."""
+    smuggled = b"GET /secret HTTP/1.1\r\nHost: h\r\n\r\n"
+
+    async def page(request: Request) -> Response:
+        raise AssertionError(f"{request.target} must not be served")
+
+    async def client(raw: RawClient) -> None:
+        request, _ = BAD_REQUESTS["version 8"]
+        await raw.send(request + smuggled)
+        assert (await raw.read_until_eof()).count(b"HTTP/1.1 ") == 1
+
+    run_client(loop_kind, client, refused, on_request=page)
+
+
+@both_loops
+def test_a_handshake_that_arrives_byte_by_byte(loop_kind: str) -> None:
+    async def client(raw: RawClient) -> None:
+        for byte in handshake():
+            await raw.send(bytes([byte]))
+            await asyncio.sleep(0)
+        assert (await raw.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+
+    run_client(loop_kind, client)
+
+
+@both_loops
+def test_who_does_not_finish_the_request_is_dropped(loop_kind: str) -> None:
+    async def client(raw: RawClient) -> None:
+        await raw.send(handshake()[:-1])
+        assert await raw.read_until_eof() == b""
+
+    run_client(loop_kind, client, refused, open_timeout=0.1)
+
+
+@both_loops
+def test_bytes_right_behind_the_handshake_are_shown_and_delivered(loop_kind: str) -> None:
+    heads = []
+
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        heads.append(head)
+        await echo(request, socket, head)
+
+    async def client(raw: RawClient) -> None:
+        await raw.upgrade(behind=masked(Opcode.TEXT, b"early") + masked(Opcode.TEXT, b"late")[:7])
+        assert (await raw.read_frame()).payload == b"early"
+        await raw.send(masked(Opcode.TEXT, b"late")[7:])
+        assert (await raw.read_frame()).payload == b"late"
+        assert heads == [masked(Opcode.TEXT, b"early") + masked(Opcode.TEXT, b"late")[:7]]
+
+    run_client(loop_kind, client, handler)
+
+
+# -- Plain HTTP -------------------------------------------------------------------------------------------------------
+
+
+async def pages(request: Request) -> Response | None:
+    match request.target:
+        case "/page":
+            return Response(200, [("Content-Type", "text/html")], b"<p>hello</p>")
+        case "/error":
+            raise RuntimeError("broken page")
+        case "/teapot":
+            raise InvalidHandshake("short and stout", 418)
+    return None
+
+
+def plain(target: str, method: str = "GET", *headers: str) -> bytes:
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: h", *headers, "", ""]).encode()
+
+
+@both_loops
+@pytest.mark.parametrize(
+    ("request_", "status", "body"),
+    [
+        (plain("/page"), 200, b"<p>hello</p>"),
+        (plain("/page", "HEAD"), 200, b""),
+        (plain("/other"), 404, b"not found\n"),
+        (plain("/teapot"), 418, b"short and stout\n"),
+        (plain("/page", "POST", "Content-Length: 3") + b"abc", 400, b"a request with a body is not accepted\n"),
+    ],
+)
+def test_plain_requests(loop_kind: str, request_: bytes, status: int, body: bytes) -> None:
+    async def client(raw: RawClient) -> None:
+        got, headers, got_body = await answer_of(raw, request_)
+        assert (got, got_body) == (status, body)
+        assert headers["content-length"] == ("12" if status == 200 else str(len(body)))
+
+    run_client(loop_kind, client, refused, on_request=pages)
+
+
+@both_loops
+def test_without_pages_a_plain_request_is_told_what_is_spoken_here(loop_kind: str) -> None:
+    async def client(raw: RawClient) -> None:
+        status, headers, _ = await answer_of(raw, plain("/"))
+        assert (status, headers["upgrade"]) == (426, "websocket")
+
+    run_client(loop_kind, client, refused)
+
+
+@both_loops
+def test_who_asks_and_half_closes_is_answered(loop_kind: str) -> None:
+    async def client(raw: RawClient) -> None:
+        raw.writer.write(plain("/page"))
+        raw.writer.write_eof()
+        assert (await raw.read_until_eof()).endswith(b"<p>hello</p>")
+
+    run_client(loop_kind, client, refused, on_request=pages)
+
+
+@both_loops
+def test_a_page_that_fails_is_answered_and_logged_once(loop_kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def client(raw: RawClient) -> None:
+        status, _, body = await answer_of(raw, plain("/error"))
+        assert (status, body) == (500, b"internal server error\n")
+
+    run_client(loop_kind, client, refused, on_request=pages)
+    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+        (logging.ERROR, "on_request failed for /error")
+    ]
+
+
+# -- Handlers ---------------------------------------------------------------------------------------------------------
+
+
+@both_loops
+def test_a_handler_that_returns_closes_with_1000(loop_kind: str) -> None:
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        send_handshake(request, socket)
+        send_factory(socket)(prepare_websocket_frame(b"last words"))
+
+    async def client(raw: RawClient) -> None:
+        await raw.upgrade()
+        assert (await raw.read_frame()).payload == b"last words"
+        await raw.send(masked_close(1000))
+        assert await raw.read_close() == (1000, "")
+
+    run_client(loop_kind, client, handler)
+
+
+@both_loops
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_handler_that_fails_closes_with_1011_and_is_logged_once(
+    loop_kind: str, reads: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        if reads:
+            get_messages_factory(socket)
+        await send_handshake(request, socket)
+        raise RuntimeError("broken handler")
+
+    async def client(raw: RawClient) -> None:
+        await raw.upgrade()
+        await raw.send(masked(Opcode.TEXT, b"unread"), masked_close(1000))
+        assert await raw.read_close() == (1011, "")
+
+    async def main() -> None:
+        async with serve(handler, "127.0.0.1", 0) as server, connecting(server.port) as raw:
+            await client(raw)
+
+    run(loop_kind, main())
+    (record,) = caplog.records
+    assert (record.levelno, record.getMessage()) == (logging.ERROR, "on_upgrade failed for /")
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "broken handler"
+
+
+@both_loops
+def test_a_handler_may_refuse(loop_kind: str) -> None:
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        raise InvalidHandshake("no such room", 404, [("X-Room", "none")], b"{}")
+
+    async def client(raw: RawClient) -> None:
+        status, headers, body = await answer_of(raw, handshake())
+        assert (status, headers["x-room"], body) == (404, "none", b"{}")
+
+    run_client(loop_kind, client, handler)
+
+
+@both_loops
+def test_a_handler_that_does_not_accept_refuses(loop_kind: str) -> None:
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        get_messages_factory(socket)
+        with pytest.raises(RuntimeError, match="before send_handshake"):
+            send_factory(socket)(prepare_websocket_frame(b"too early"))
+
+    async def client(raw: RawClient) -> None:
+        status, _, body = await answer_of(raw, handshake() + masked(Opcode.TEXT, b"early"))
+        assert (status, body) == (403, b"the upgrade was not accepted\n")
+
+    run_client(loop_kind, client, handler)
+
+
+@both_loops
+def test_a_handler_that_fails_before_the_handshake_answers_500(
+    loop_kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        send_handshake(request, socket, ["X-Bad: a\r\nb"])
+
+    async def main() -> None:
+        async with serve(handler, "127.0.0.1", 0) as server, connecting(server.port) as raw:
+            status, _, body = await answer_of(raw, handshake())
+            assert (status, body) == (500, b"internal server error\n")
+
+    run(loop_kind, main())
+    assert len(caplog.records) == 1
+
+
+@both_loops
+def test_one_connection_does_not_notice_another(loop_kind: str) -> None:
+    async def main() -> None:
+        async with serving(echo) as server, upgraded(server.port) as good:
+            for harm in (b"\xff\xff", handshake(), masked(Opcode.TEXT, b"\xff"), b""):
+                async with upgraded(server.port) as bad:
+                    await bad.send(harm)
+                    bad.reset()
+                await good.send(masked(Opcode.BINARY, harm))
+                assert (await good.read_frame()).payload == harm
+
+    run(loop_kind, main())
+
+
+# -- The end ----------------------------------------------------------------------------------------------------------
+
+
+@both_loops
+def test_the_end_of_the_server_is_told_to_everybody(loop_kind: str) -> None:
+    async def main() -> None:
+        async with (
+            serving(echo) as server,
+            upgraded(server.port) as one,
+            upgraded(server.port) as other,
+            connecting(server.port) as silent,
+        ):
+            port = server.port
+            assert server.connections == 2
+            closing = asyncio.create_task(server.close())
+            for raw in (one, other):
+                frame = await raw.reader.read(100)
+                assert frame == prepare_websocket_frame((1001).to_bytes(2, "big"), opcode=Opcode.CLOSE)
+                await raw.send(masked_close(1001))
+                assert await raw.read_until_eof() == b""
+            assert await silent.read_until_eof() == b""
+            await closing
+            assert server.connections == 0
+            with pytest.raises(ConnectionError):
+                await asyncio.open_connection("127.0.0.1", port)
+
+    run(loop_kind, main())
+
+
+@both_loops
+def test_who_does_not_answer_the_close_is_dropped_at_the_deadline(loop_kind: str) -> None:
+    cancelled = asyncio.Event()
+
+    async def stubborn(request: Request, socket: Socket, head: bytes) -> None:
+        send_handshake(request, socket)
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async def main() -> None:
+        async with serving(stubborn) as server, upgraded(server.port) as raw:
+            await server.close(4000, "maintenance", close_timeout=0.1)
+            assert cancelled.is_set()
+            data = await raw.reader.read(2)
+            assert data == b"\x88\x0d"
+
+    run(loop_kind, main())
+
+
+@both_loops
+def test_serve_forever_ends_when_it_is_cancelled_or_the_server_is_closed(loop_kind: str) -> None:
+    async def main() -> None:
+        server = await serve(echo, "127.0.0.1", 0)
+        waiting = asyncio.create_task(server.serve_forever())
+        cancelled = asyncio.create_task(server.serve_forever())
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        async with upgraded(server.port) as raw:
+            await raw.send(masked_close(1000))
+            assert await raw.read_close() == (1000, "")
+        await server.close()
+        await waiting
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+
+    run(loop_kind, main())
+
+
+@both_loops
+def test_other_addresses(loop_kind: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serve(echo, path=str(tmp_path / "socket")):
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / "socket"))
+            await says(RawClient(reader, writer), b"unix")
+            writer.transport.abort()
+        async with serve(echo, sock=sockets.create_server(("127.0.0.1", 0))) as server, connecting(server.port) as raw:
+            await says(raw, b"given")
+
+    async def says(raw: RawClient, payload: bytes) -> None:
+        await raw.upgrade()
+        await raw.send(masked(Opcode.TEXT, payload), masked_close(1000))
+        frames = await raw.read_frames()
+        assert [frame.payload for frame in frames[:-1]] == [payload]
+        assert close_of(frames[-1]) == (1000, "")
+
+    run(loop_kind, main())
+
+
+@both_loops
+def test_send_handshake_after_the_client_has_gone(loop_kind: str) -> None:
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        get_messages = get_messages_factory(socket)
+        with pytest.raises(ConnectionLost) as caught:
+            await anext(get_messages())
+        assert caught.value.code == 1006
+        with pytest.raises(ConnectionLost):
+            send_handshake(request, socket)
+        seen.set()
+
+    seen = asyncio.Event()
+
+    async def client(raw: RawClient) -> None:
+        await raw.send(handshake())
+        raw.writer.write_eof()
+        await seen.wait()
+
+    run_client(loop_kind, client, handler)
