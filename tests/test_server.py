@@ -23,6 +23,7 @@ from wslowlevel import (
     send_handshake,
     serve,
 )
+from wslowlevel.http1 import encode_response
 
 from .servers import (
     RawClient,
@@ -183,6 +184,8 @@ async def pages(request: Request) -> Response | None:
     match request.target:
         case "/page":
             return Response(200, [("Content-Type", "text/html")], b"<p>hello</p>")
+        case "/empty":
+            return Response(204)
         case "/error":
             raise RuntimeError("broken page")
         case "/teapot":
@@ -212,6 +215,29 @@ def test_plain_requests(loop_kind: str, request_: bytes, status: int, body: byte
         assert headers["content-length"] == ("12" if status == 200 else str(len(body)))
 
     run_client(loop_kind, client, refused, on_request=pages)
+
+
+@both_loops
+def test_a_response_without_a_body_has_no_length(loop_kind: str) -> None:
+    async def client(raw: RawClient) -> None:
+        status, headers, body = await answer_of(raw, plain("/empty"))
+        assert (status, body, "content-length" in headers) == (204, b"", False)
+
+    run_client(loop_kind, client, refused, on_request=pages)
+
+
+@pytest.mark.parametrize(
+    ("response", "text"),
+    [
+        (Response(101), "from 200 to 599, not 101"),
+        (Response(600), "from 200 to 599, not 600"),
+        (Response(204, (), b"x"), "has no body, not 1 bytes"),
+        (Response(200, [("X", "a\r\nb")]), "header value"),
+    ],
+)
+def test_a_response_that_cannot_be_written(response: Response, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        encode_response(response)
 
 
 @both_loops

@@ -22,6 +22,9 @@ MAX_HEADER_LINE = 8 * 1024
 MAX_HEADERS = 128
 """Header lines of one request."""
 
+BODILESS = frozenset((204, 304))
+"""Statuses of responses without a body, and without a Content-Length (RFC 9110 §8.6)."""
+
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 """The characters of a token (RFC 9110 §5.6.2)."""
 
@@ -90,8 +93,8 @@ class Response:
     """An HTTP response.
 
     Attributes:
-        status: 100 to 599.
-        headers: (name, value) pairs; of an answer to a plain request, Content-Length and Connection are added.
+        status: 200 to 599.
+        headers: (name, value) pairs; Content-Length and Connection are added.
         body: bytes.
     """
 
@@ -136,21 +139,22 @@ def encode_response(response: Response, *, method: str = "GET") -> bytes:
     """Write a whole response, after which the connection is closed.
 
     Raises:
-        ValueError: a header that is not well-formed, a status out of range.
+        ValueError: a header that is not well-formed, a status out of range, a body where the status has none.
     """
-    check_status(response.status)
+    check_status(response)
     headers = [parse_header_line(header) for header in response.headers]
     connection = h11.Connection(h11.SERVER)
     asked = "HEAD" if method == "HEAD" else "GET"
     connection.receive_data(f"{asked} / HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n".encode())
     connection.next_event()
+    length = [] if response.status in BODILESS else [("Content-Length", str(len(response.body)))]
     head = h11.Response(
         status_code=response.status,
-        headers=[*headers, ("Content-Length", str(len(response.body))), ("Connection", "close")],
+        headers=[*headers, *length, ("Connection", "close")],
         reason=reason_phrase(response.status).encode(),
     )
     parts = [connection.send(head)]
-    if method != "HEAD":
+    if method != "HEAD" and response.body:
         parts.append(connection.send(h11.Data(data=response.body)))
     parts.append(connection.send(h11.EndOfMessage()))
     return b"".join(part for part in parts if part)
@@ -164,10 +168,12 @@ def reason_phrase(status: int) -> str:
         return ""
 
 
-def check_status(status: int) -> None:
-    """Raise ValueError unless this is the status of a final answer that is no upgrade."""
-    if not 200 <= status <= 599:
-        raise ValueError(f"status must be from 200 to 599, not {status}")
+def check_status(response: Response) -> None:
+    """Raise ValueError unless this is a final answer, with a body only where there may be one."""
+    if not 200 <= response.status <= 599:
+        raise ValueError(f"status must be from 200 to 599, not {response.status}")
+    if response.body and response.status in BODILESS:
+        raise ValueError(f"a response with status {response.status} has no body, not {len(response.body)} bytes")
 
 
 # -- Lists in headers (RFC 9110 §5.6) ---------------------------------------------------------------------------------
