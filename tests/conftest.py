@@ -1,0 +1,48 @@
+"""Both codec backends, whatever WSLOWLEVEL_BACKEND says: one run of the suite tests the two of them."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+
+BACKENDS = {"py": "wslowlevel._codec_py", "cy": "wslowlevel._codec"}
+
+
+class Both(NamedTuple):
+    py: ModuleType
+    cy: ModuleType
+
+
+# A backend that cannot be imported fails every test that asks for it: a broken extension must not pass unseen.
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def codec(request: pytest.FixtureRequest) -> ModuleType:
+    """One backend after the other."""
+    return importlib.import_module(BACKENDS[request.param])
+
+
+@pytest.fixture(scope="session")
+def both() -> Both:
+    """The two backends side by side, for tests that compare them."""
+    return Both(*map(importlib.import_module, BACKENDS.values()))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-cython", action="store_true", help="leave out every test that needs the compiled codec")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--no-cython"):
+        config.hook.pytest_deselected(items=[item for item in items if _needs_cython(item)])
+        items[:] = [item for item in items if not _needs_cython(item)]
+
+
+def _needs_cython(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function):
+        return False
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return params.get("codec") == "cy" or "both" in item.fixturenames

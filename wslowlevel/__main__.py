@@ -1,0 +1,146 @@
+"""arguments -> an echo server to look at, or what is installed: the command line"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from . import __version__
+from .aio.server import Server, serve
+from .codec import BACKEND, BACKENDS, kernel
+from .echo import Application
+
+DESCRIPTION = "Low-level WebSocket (RFC 6455): an echo server that shows every frame, and what is installed here."
+
+ECHO = """\
+Listen for WebSocket connections and send every text and binary message back.
+
+A browser that opens the address gets a page that sends messages and shows each frame as the server saw it: opcode,
+bits, header bytes, payload length, round-trip time. Other clients connect to ws://HOST:PORT/ and are echoed.
+Ctrl-C closes every connection with code 1001 (going away).
+"""
+
+INFO = """\
+Print the version, the codec backend (cython or python), its SIMD kernel, the Python, and whether uvloop is installed.
+The environment variable WSLOWLEVEL_BACKEND (auto, cython, python) chooses the backend of every program.
+"""
+
+ECHO_EXAMPLE = "python -m wslowlevel echo --port 9000 --backend python"
+INFO_EXAMPLE = "python -m wslowlevel info"
+
+CLOSE_TIMEOUT = 3.0
+"""Seconds that clients have to answer a Close frame: who waits for the prompt does not wait longer."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit code: 0, 1 for what failed, 2 (by SystemExit) for wrong arguments."""
+    options = build_parser().parse_args(arguments)
+    if options.command == "info":
+        print(info())
+        return 0
+    try:
+        choose_backend(options.backend)
+        asyncio.run(run_echo(options.host, options.port))
+    except KeyboardInterrupt:
+        pass  # where the event loop cannot handle signals; the connections are closed by now
+    except ImportError as error:
+        return fail(f"backend cython is not available: {error}")
+    except (OSError, UnicodeError) as error:  # a name may be unknown, or none that could be looked up
+        return fail(f"cannot listen on {authority(options.host, options.port)}: {cause_of(error)}")
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    def texts(description: str, *examples: str) -> dict[str, Any]:
+        epilog = "\n  ".join(["examples:" if len(examples) > 1 else "example:", *examples])
+        return {"description": description, "epilog": epilog, "formatter_class": argparse.RawDescriptionHelpFormatter}
+
+    parser = argparse.ArgumentParser("wslowlevel", **texts(DESCRIPTION, ECHO_EXAMPLE, INFO_EXAMPLE))
+    parser.add_argument("--version", action="version", version=f"wslowlevel {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    echo = commands.add_parser("echo", help="start an echo server to look at", **texts(ECHO, ECHO_EXAMPLE))
+    echo.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine)")
+    echo.add_argument("--port", default=8765, type=port_number, help="0 for any free one (default: %(default)s)")
+    echo.add_argument("--backend", default="auto", choices=BACKENDS, help="codec to use (default: cython if built)")
+    commands.add_parser("info", help="print version, backend and SIMD kernel", **texts(INFO, INFO_EXAMPLE))
+    return parser
+
+
+def port_number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 0xFFFF):
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def choose_backend(choice: str) -> None:
+    """Run with the backend that was asked for: it is chosen at import, so another one takes a fresh start.
+
+    Raises:
+        ImportError: the compiled backend was asked for and is not there.
+    """
+    if choice not in ("auto", BACKEND):
+        if choice == "cython":
+            importlib.import_module("wslowlevel._codec")
+        os.environ["WSLOWLEVEL_BACKEND"] = choice
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+async def run_echo(host: str, port: int) -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    application = Application(about())
+    listening = serve(
+        application.on_upgrade, host, port, on_request=application.on_request, close_timeout=CLOSE_TIMEOUT
+    )
+    async with listening as server:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels the wait below
+                loop.add_signal_handler(number, stopped.set)
+        print(greeting(server), flush=True)
+        await stopped.wait()
+
+
+def greeting(server: Server) -> str:
+    address = authority(*server.sockets[0].getsockname()[:2])
+    return f"Echo server on http://{address}/ (backend {BACKEND}, kernel {kernel()}), Ctrl-C to stop"
+
+
+def authority(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def about() -> dict[str, str]:
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return {"version": __version__, "backend": BACKEND, "kernel": kernel(), "python": python}
+
+
+def info() -> str:
+    found = importlib.util.find_spec("uvloop") is not None
+    uvloop = f"{importlib.metadata.version('uvloop')}, not used unless a program asks for it" if found else "not found"
+    return "\n".join(f"{name:<8} {value}" for name, value in {**about(), "uvloop": uvloop}.items())
+
+
+def cause_of(error: OSError | UnicodeError) -> str:
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno is not None:
+        return os.strerror(error.errno)  # asyncio's own text repeats the address
+    return str(getattr(error, "strerror", None) or error)
+
+
+def fail(message: str) -> int:
+    print(f"wslowlevel: {message}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
