@@ -85,6 +85,7 @@ cdef class _Decoder:
     cdef Py_ssize_t _read_header(self, const uint8_t *p, Py_ssize_t n) except -1
     cdef int _check_first_byte(self, uint8_t first) except -1
     cdef int _check_second_byte(self, uint8_t opcode, uint8_t second) except -1
+    cdef int _check_length(self, uint8_t opcode, uint64_t length) except -1
     cdef int _begin_payload(self, const uint8_t *head, Py_ssize_t length) except -1
     cdef int _begin_fragment(self) except -1
     cdef Py_ssize_t _read_payload(self, const uint8_t *p, Py_ssize_t n, list items) except -1

@@ -13,7 +13,7 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.number cimport PyNumber_Index
 from libc.stdint cimport INT64_MAX
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memmove
 
 from . import errors, wire
 
@@ -390,8 +390,11 @@ cdef class Utf8Validator:
 
     Attributes:
         position: bytes found good so far.
-        complete: whether the text so far ends at the end of a character.
+        complete: whether the text so far is good and ends at the end of a character.
     """
+
+    def __init__(self):
+        self.reset()
 
     def reset(self):
         """Start over with a new text."""
@@ -400,7 +403,7 @@ cdef class Utf8Validator:
 
     @property
     def complete(self):
-        return not self._state.due
+        return self._error is None and not self._state.due
 
     def feed(self, data):
         """Check the next piece, any C-contiguous buffer.
@@ -613,8 +616,8 @@ cdef class _Decoder:
             hint: bytes that the caller would like; the answer does not depend on it.
 
         Returns:
-            A writable view of 64 to 256 KiB, valid until the next call of any method. Inside a large payload it is
-            a view of that payload, so that nothing is copied.
+            A writable view of 64 to 256 KiB, to be used until the next call of any method. Inside a large payload
+            the compiled codec lends the memory of that payload itself, so that nothing is copied.
         """
         cdef Py_ssize_t size
         cdef bytes memory
@@ -632,10 +635,13 @@ cdef class _Decoder:
 
     def buffer_updated(self, nbytes):
         """Decode the first `nbytes` bytes of what `get_buffer` lent; otherwise as `feed`."""
+        cdef Py_ssize_t size = _integer(nbytes, "nbytes", 0, INT64_MAX)
         cdef _Lent lent = self._read_buffer
         if lent is None:
             raise errors.buffer_not_taken()
-        return self._decode(lent._start, _integer(nbytes, "nbytes", 0, lent._size))
+        if size > lent._size:
+            raise errors.out_of_range("nbytes", size, 0, lent._size)
+        return self._decode(lent._start, size)
 
     cdef list _decode(self, const uint8_t *p, Py_ssize_t n):
         if self._busy:
@@ -681,6 +687,8 @@ cdef class _Decoder:
         if available >= 2:
             self._check_second_byte(head[0] & OPCODE, head[1])
             length = _header_length(head[1])
+            if available >= _header_length(head[1] & LENGTH):
+                self._check_length(head[0] & OPCODE, _payload_length(head))
             if available >= length:
                 self._head_length = 0
                 self._begin_payload(head, length)
@@ -722,6 +730,16 @@ cdef class _Decoder:
             raise errors.masked()
         return 0
 
+    cdef int _check_length(self, uint8_t opcode, uint64_t length) except -1:
+        if opcode & CONTROL:
+            return 0
+        if length > self._max_frame_size:
+            raise errors.frame_too_big(length, self._max_frame_size)
+        # By subtraction, so that no sum can wrap: _message_size never exceeds its limit.
+        if length > self._max_message_size - self._message_size:
+            raise errors.message_too_big(self._message_size + length, self._max_message_size)
+        return 0
+
     cdef int _begin_payload(self, const uint8_t *head, Py_ssize_t length) except -1:
         self._fin = head[0] >> 7
         self._rsv = (head[0] & RSV) >> RSV_SHIFT
@@ -739,11 +757,6 @@ cdef class _Decoder:
         return 0
 
     cdef int _begin_fragment(self) except -1:
-        if self._length > self._max_frame_size:
-            raise errors.frame_too_big(self._length, self._max_frame_size)
-        # By subtraction, so that no sum can wrap: _message_size never exceeds its limit.
-        if self._length > self._max_message_size - self._message_size:
-            raise errors.message_too_big(self._message_size + self._length, self._max_message_size)
         if not self._in_message:
             self._in_message = True
             self._message_opcode = self._opcode
@@ -763,7 +776,7 @@ cdef class _Decoder:
         if self._masked:
             ws_mask(room, p, size, self._mask_key, self._length - self._remaining)
         elif room != p:
-            memcpy(room, p, size)
+            memmove(room, p, size)  # p may lie in the same memory, lent by get_buffer
         self._remaining -= size
         if self._opcode & CONTROL:
             self._control_length += size

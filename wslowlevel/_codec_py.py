@@ -15,8 +15,7 @@ from __future__ import annotations
 import codecs
 import ctypes
 import operator
-from dataclasses import dataclass
-from typing import Generic, TypeVar, final
+from typing import ClassVar, Generic, TypeVar, final
 
 from . import errors
 from .wire import (
@@ -154,9 +153,41 @@ def _masked_by_tables(data: bytes | memoryview, key: bytes) -> bytes:
 # -- Header (RFC 6455 §5.2) -------------------------------------------------------------------------------------------
 
 
+class _Record:
+    """What Header, Frame and Message share: they are immutable, and equal when their fields are."""
+
+    __slots__ = ()
+    __match_args__: ClassVar[tuple[str, ...]]
+
+    def _fields(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self.__match_args__)
+
+    def _fill(self, *values: object) -> None:
+        for name, value in zip(self.__match_args__, values, strict=True):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable: {name} cannot be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable: {name} cannot be deleted")
+
+    def __eq__(self, other: object) -> bool:
+        return self._fields() == other._fields() if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._fields())
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in zip(self.__match_args__, self._fields(), strict=True))
+        return f"{type(self).__name__}({shown})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), self._fields()
+
+
 @final
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(_Record):
     """The header of a frame (RFC 6455 §5.2).
 
     Attributes:
@@ -168,18 +199,28 @@ class Header:
         length: bytes of the header itself, 2 to 14.
     """
 
+    __slots__ = __match_args__ = ("opcode", "payload_length", "fin", "rsv1", "rsv2", "rsv3", "mask_key")
     opcode: int
     payload_length: int
-    fin: int = 1
-    rsv1: int = 0
-    rsv2: int = 0
-    rsv3: int = 0
-    mask_key: bytes | None = None
+    fin: int
+    rsv1: int
+    rsv2: int
+    rsv3: int
+    mask_key: bytes | None
 
-    def __post_init__(self) -> None:
-        _first_byte(self.opcode, self.fin, self.rsv1, self.rsv2, self.rsv3)
-        _integer(self.payload_length, "payload_length", 0, MAX_LENGTH_64)
-        _check_mask_key(self.mask_key)
+    def __init__(
+        self,
+        opcode: int,
+        payload_length: int,
+        fin: int = 1,
+        rsv1: int = 0,
+        rsv2: int = 0,
+        rsv3: int = 0,
+        mask_key: bytes | None = None,
+    ) -> None:
+        first = _first_byte(opcode, fin, rsv1, rsv2, rsv3)
+        length = _integer(payload_length, "payload_length", 0, MAX_LENGTH_64)
+        self._fill(first & OPCODE, length, first // FIN, *_rsv_bits(first), _checked_mask_key(mask_key))
 
     @property
     def mask(self) -> int:
@@ -211,9 +252,8 @@ def parse_header(buffer: object, offset: int = 0) -> Header | None:
     if len(head) < 2 or len(head) < _HEADER_LENGTHS[head[1]]:
         return None
     first, length = head[0], _HEADER_LENGTHS[head[1]]
-    rsv1, rsv2, rsv3 = _rsv_bits((first & RSV) >> RSV_SHIFT)
     mask_key = bytes(head[length - MASK_KEY_LENGTH : length]) if head[1] & MASK else None
-    return Header(first & OPCODE, _payload_length(head), first // FIN, rsv1, rsv2, rsv3, mask_key)
+    return Header(first & OPCODE, _payload_length(head), first // FIN, *_rsv_bits(first), mask_key)
 
 
 def encode_header(
@@ -312,8 +352,8 @@ def _encode_header(first: int, length: int, mask_key: bytes | None) -> bytes:
     return header if mask_key is None else header + mask_key
 
 
-def _rsv_bits(rsv: int) -> tuple[int, int, int]:
-    return rsv >> 2, rsv >> 1 & 1, rsv & 1
+def _rsv_bits(first: int) -> tuple[int, int, int]:
+    return first >> 6 & 1, first >> 5 & 1, first >> 4 & 1
 
 
 # -- UTF-8 (RFC 3629, RFC 6455 §8.1) ----------------------------------------------------------------------------------
@@ -325,7 +365,7 @@ class Utf8Validator:
 
     Attributes:
         position: bytes found good so far.
-        complete: whether the text so far ends at the end of a character.
+        complete: whether the text so far is good and ends at the end of a character.
     """
 
     __slots__ = ("_error", "_position", "_tail")
@@ -345,7 +385,7 @@ class Utf8Validator:
 
     @property
     def complete(self) -> bool:
-        return not self._tail
+        return self._error is None and not self._tail
 
     def feed(self, data: object) -> None:
         """Check the next piece, any C-contiguous buffer.
@@ -395,8 +435,7 @@ def _utf8_prefix(text: bytes) -> tuple[int, bytes]:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(_Record):
     """One frame (RFC 6455 §5.2).
 
     Attributes:
@@ -407,18 +446,28 @@ class Frame:
         mask: the mask bit, 0 or 1.
     """
 
+    __slots__ = __match_args__ = ("opcode", "payload", "fin", "rsv1", "rsv2", "rsv3", "mask_key")
     opcode: int
     payload: bytes
-    fin: int = 1
-    rsv1: int = 0
-    rsv2: int = 0
-    rsv3: int = 0
-    mask_key: bytes | None = None
+    fin: int
+    rsv1: int
+    rsv2: int
+    rsv3: int
+    mask_key: bytes | None
 
-    def __post_init__(self) -> None:
-        _first_byte(self.opcode, self.fin, self.rsv1, self.rsv2, self.rsv3)
-        _check_payload(self.payload)
-        _check_mask_key(self.mask_key)
+    def __init__(
+        self,
+        opcode: int,
+        payload: bytes,
+        fin: int = 1,
+        rsv1: int = 0,
+        rsv2: int = 0,
+        rsv3: int = 0,
+        mask_key: bytes | None = None,
+    ) -> None:
+        first = _first_byte(opcode, fin, rsv1, rsv2, rsv3)
+        data, key = _checked_payload(payload), _checked_mask_key(mask_key)
+        self._fill(first & OPCODE, data, first // FIN, *_rsv_bits(first), key)
 
     @property
     def mask(self) -> int:
@@ -426,8 +475,7 @@ class Frame:
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(_Record):
     """One message, or one control frame (RFC 6455 §5.4, §5.5).
 
     Attributes:
@@ -438,16 +486,17 @@ class Message:
         text: the payload of a text message as `str`; ValueError for any other message.
     """
 
+    __slots__ = __match_args__ = ("opcode", "payload", "rsv1", "rsv2", "rsv3", "mask")
     opcode: int
     payload: bytes
-    rsv1: int = 0
-    rsv2: int = 0
-    rsv3: int = 0
-    mask: int = 0
+    rsv1: int
+    rsv2: int
+    rsv3: int
+    mask: int
 
-    def __post_init__(self) -> None:
-        _first_byte(self.opcode, self.mask, self.rsv1, self.rsv2, self.rsv3)
-        _check_payload(self.payload)
+    def __init__(self, opcode: int, payload: bytes, rsv1: int = 0, rsv2: int = 0, rsv3: int = 0, mask: int = 0) -> None:
+        first = _first_byte(opcode, mask, rsv1, rsv2, rsv3)
+        self._fill(first & OPCODE, _checked_payload(payload), *_rsv_bits(first), first // FIN)
 
     @property
     def text(self) -> str:
@@ -456,18 +505,20 @@ class Message:
         return self.payload.decode()
 
 
-def _check_payload(payload: object) -> None:
+def _checked_payload(payload: object) -> bytes:
     if type(payload) is not bytes:
         raise errors.not_bytes("payload", payload)
+    return payload
 
 
-def _check_mask_key(mask_key: object) -> None:
+def _checked_mask_key(mask_key: object) -> bytes | None:
     if mask_key is None:
-        return
+        return None
     if type(mask_key) is not bytes:
         raise errors.not_bytes("mask_key", mask_key)
     if len(mask_key) != MASK_KEY_LENGTH:
         raise errors.wrong_key_length(len(mask_key))
+    return mask_key
 
 
 # -- The decoders (RFC 6455 §5.4, §5.5, §6.2) -------------------------------------------------------------------------
@@ -518,7 +569,7 @@ class _Decoder(Generic[_Item]):
         self._head = b""
         self._in_payload = False
         self._fin = 0
-        self._rsv = 0
+        self._first = 0
         self._opcode = 0
         self._mask_key: bytes | None = None
         self._length = 0
@@ -528,7 +579,7 @@ class _Decoder(Generic[_Item]):
 
         # The message that is arriving; its opcode is None between messages, never inferred from an empty payload.
         self._message_opcode: int | None = None
-        self._message_rsv = 0
+        self._message_first = 0
         self._message_mask = 0
         self._message_size = 0
         self._fragments = 0
@@ -568,8 +619,8 @@ class _Decoder(Generic[_Item]):
             hint: bytes that the caller would like; the answer does not depend on it.
 
         Returns:
-            A writable view of 64 to 256 KiB, valid until the next call of any method. Inside a large payload it is
-            a view of that payload, so that nothing is copied.
+            A writable view of 64 to 256 KiB, to be used until the next call of any method. Inside a large payload
+            the compiled codec lends the memory of that payload itself, so that nothing is copied.
         """
         _integer(hint, "hint", -1, MAX_LENGTH_64)
         if self._busy:
@@ -582,9 +633,11 @@ class _Decoder(Generic[_Item]):
 
     def buffer_updated(self, nbytes: int) -> list[_Item]:
         """Decode the first `nbytes` bytes of what `get_buffer` lent; otherwise as `feed`."""
+        size = _integer(nbytes, "nbytes", 0, MAX_LENGTH_64)
         if self._read_buffer is None:
             raise errors.buffer_not_taken()
-        size = _integer(nbytes, "nbytes", 0, len(self._read_buffer))
+        if size > len(self._read_buffer):
+            raise errors.out_of_range("nbytes", size, 0, len(self._read_buffer))
         return self._decode(bytes(memoryview(self._read_buffer)[:size]))
 
     def _decode(self, data: bytes) -> list[_Item]:
@@ -623,11 +676,13 @@ class _Decoder(Generic[_Item]):
             self._check_first_byte(head[0])
         if len(head) >= 2:
             self._check_second_byte(head[0] & OPCODE, head[1])
-            length = _HEADER_LENGTHS[head[1]]
-            if len(head) >= length:
+            end = _HEADER_LENGTHS[head[1]]
+            if len(head) >= _HEADER_LENGTHS[head[1] & ~MASK]:
+                self._check_length(head[0] & OPCODE, _payload_length(head))
+            if len(head) >= end:
                 self._head = b""
-                self._begin_payload(head[:length])
-                return position + length - held
+                self._begin_payload(head[:end])
+                return position + end - held
         self._head = head
         return len(data)
 
@@ -667,10 +722,18 @@ class _Decoder(Generic[_Item]):
         if self._must_be_unmasked and second & MASK:
             raise errors.masked()
 
+    def _check_length(self, opcode: int, length: int) -> None:
+        if opcode & CONTROL:
+            return
+        if length > self._max_frame_size:
+            raise errors.frame_too_big(length, self._max_frame_size)
+        if length > self._max_message_size - self._message_size:
+            raise errors.message_too_big(self._message_size + length, self._max_message_size)
+
     def _begin_payload(self, head: bytes) -> None:
         first = head[0]
+        self._first = first
         self._fin = first // FIN
-        self._rsv = (first & RSV) >> RSV_SHIFT
         self._opcode = first & OPCODE
         self._mask_key = head[-MASK_KEY_LENGTH:] if head[1] & MASK else None
         self._length = self._remaining = _payload_length(head)
@@ -681,16 +744,12 @@ class _Decoder(Generic[_Item]):
         self._in_payload = True
 
     def _begin_fragment(self) -> None:
-        if self._length > self._max_frame_size:
-            raise errors.frame_too_big(self._length, self._max_frame_size)
-        if self._length > self._max_message_size - self._message_size:
-            raise errors.message_too_big(self._message_size + self._length, self._max_message_size)
         if self._message_opcode is None:
             self._message_opcode = self._opcode
-            self._message_rsv = self._rsv
+            self._message_first = self._first
             self._message_mask = int(self._mask_key is not None)
             # A payload that an extension has transformed is text only once it is transformed back.
-            self._is_text = self._opcode == Opcode.TEXT and not self._rsv
+            self._is_text = self._opcode == Opcode.TEXT and not self._first & RSV
             self._text.reset()
         self._message_size += self._length
         self._fragments += 1
@@ -779,10 +838,10 @@ class FrameDecoder(_Decoder[Frame]):
         super().__init__(role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv)
 
     def _control_item(self, payload: bytes) -> Frame:
-        return Frame(self._opcode, payload, self._fin, *_rsv_bits(self._rsv), self._mask_key)
+        return Frame(self._opcode, payload, self._fin, *_rsv_bits(self._first), self._mask_key)
 
     def _end_fragment(self, items: list[Frame]) -> None:
-        items.append(Frame(self._opcode, bytes(self._payload), self._fin, *_rsv_bits(self._rsv), self._mask_key))
+        items.append(Frame(self._opcode, bytes(self._payload), self._fin, *_rsv_bits(self._first), self._mask_key))
         self._payload = bytearray()
 
 
@@ -809,11 +868,11 @@ class MessageDecoder(_Decoder[Message]):
         super().__init__(role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv)
 
     def _control_item(self, payload: bytes) -> Message:
-        return Message(self._opcode, payload, *_rsv_bits(self._rsv), int(self._mask_key is not None))
+        return Message(self._opcode, payload, *_rsv_bits(self._first), int(self._mask_key is not None))
 
     def _end_fragment(self, items: list[Message]) -> None:
         if self._fin:
             assert self._message_opcode is not None
-            rsv = _rsv_bits(self._message_rsv)
+            rsv = _rsv_bits(self._message_first)
             items.append(Message(self._message_opcode, bytes(self._payload), *rsv, self._message_mask))
             self._payload = bytearray()
