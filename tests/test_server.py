@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import socket as sockets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -317,6 +319,22 @@ def test_a_handler_that_fails_closes_with_1011_and_is_logged_once(
 
 
 @both_loops
+def test_a_violation_that_leaves_the_handler_is_told_even_without_auto_close(loop_kind: str) -> None:
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        get_messages = get_messages_factory(socket, auto_close=False)
+        send_handshake(request, socket)
+        async for _ in get_messages():
+            pass
+
+    async def client(raw: RawClient) -> None:
+        await raw.upgrade()
+        await raw.send(masked(Opcode.TEXT, b"\xff"))
+        assert await raw.read_close() == (1007, "")
+
+    run_client(loop_kind, client, handler)
+
+
+@both_loops
 def test_a_handler_may_refuse(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         raise InvalidHandshake("no such room", 404, [("X-Room", "none")], b"{}")
@@ -438,6 +456,24 @@ def test_serve_forever_ends_when_it_is_cancelled_or_the_server_is_closed(loop_ki
         await waiting
         with pytest.raises(asyncio.CancelledError):
             await cancelled
+
+    run(loop_kind, main())
+
+
+@both_loops
+def test_a_signal_ends_the_wait_and_leaves_no_handler_behind(loop_kind: str) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    async def main() -> None:
+        async with (
+            serving(echo, stop_signals=[signal.SIGTERM]) as server,
+            upgraded(server.port) as raw,
+        ):
+            os.kill(os.getpid(), signal.SIGTERM)
+            await server.serve_forever()
+            await raw.send(masked_close(1000))
+            assert await raw.read_close() == (1000, "")
+        assert signal.getsignal(signal.SIGTERM) == before
 
     run(loop_kind, main())
 

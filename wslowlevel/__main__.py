@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -98,17 +97,18 @@ def choose_backend(choice: str) -> None:
 
 async def run_echo(host: str, port: int) -> None:
     """Serve until Ctrl-C or SIGTERM."""
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     application = Application(about())
     listening = serve(
-        application.on_upgrade, host, port, on_request=application.on_request, close_timeout=CLOSE_TIMEOUT
+        application.on_upgrade,
+        host,
+        port,
+        on_request=application.on_request,
+        close_timeout=CLOSE_TIMEOUT,
+        stop_signals=[signal.SIGINT, signal.SIGTERM],
     )
     async with listening as server:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels the wait below
-                loop.add_signal_handler(number, stopped.set)
         print(greeting(server), flush=True)
-        await stopped.wait()
+        await server.serve_forever()
 
 
 def greeting(server: Server) -> str:

@@ -49,7 +49,8 @@ def prepare_websocket_frame(
     Raises:
         TypeError, ValueError: an argument of the wrong kind, or a frame that the peer would have to refuse: text that
             is not UTF-8, a control frame that is fragmented or over 125 bytes, a Close frame with a code that may not
-            be sent. (:func:`wslowlevel.codec.encode_frame` makes any frame.)
+            be sent. What stands behind the code is not judged: an extension may put any bytes there.
+            (:func:`wslowlevel.codec.encode_frame` makes any frame.)
     """
     if opcode is None:
         opcode = Opcode.TEXT if is_utf8 else Opcode.BINARY

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Generator
+import signal
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, cast
@@ -36,15 +38,18 @@ class Server:
         on_request: OnRequest | None,
         open_timeout: float,
         close_timeout: float,
+        stop_signals: Iterable[signal.Signals],
         listen: Callable[[Callable[[], asyncio.Protocol]], Awaitable[asyncio.Server]],
     ) -> None:
         self.on_upgrade = on_upgrade
         self.on_request = on_request
         self.open_timeout = open_timeout
         self.close_timeout = close_timeout
+        self._stop_signals = tuple(stop_signals)
         self._listen = listen
         self._listener: asyncio.Server | None = None
-        self._closed = asyncio.Event()
+        self._closing = False
+        self._released = asyncio.Event()
         self.requests: set[HttpProtocol] = set()
         self._connections: dict[asyncio.Task[None], Socket] = {}
 
@@ -64,9 +69,12 @@ class Server:
         return len(self._connections)
 
     async def serve_forever(self) -> None:
-        """Wait until the server is closed. Cancelling it closes nothing: `close`, or the end of the block, does."""
+        """Wait until the server is closed, or one of its `stop_signals` comes.
+
+        It closes nothing itself, cancelled or not: `close`, or the end of the ``async with`` block, does.
+        """
         # asyncio's own serve_forever would wait, when cancelled, for clients that nobody has told (CPython 3.12+).
-        await self._closed.wait()
+        await self._released.wait()
 
     async def close(
         self, code: int = CloseCode.GOING_AWAY, reason: str = "", *, close_timeout: float | None = None
@@ -80,7 +88,9 @@ class Server:
         """
         if self._listener is not None:
             self._listener.close()
-        self._closed.set()
+        self._closing = True
+        self._released.set()
+        self._let_go_of_signals()
         for request in list(self.requests):
             request.drop()
         for socket in self._connections.values():
@@ -97,7 +107,15 @@ class Server:
 
     async def _start(self) -> Server:
         self._listener = await self._listen(lambda: HttpProtocol(self))
+        for number in self._stop_signals:
+            with contextlib.suppress(NotImplementedError):  # Windows
+                asyncio.get_running_loop().add_signal_handler(number, self._released.set)
         return self
+
+    def _let_go_of_signals(self) -> None:
+        for number in self._stop_signals:
+            with contextlib.suppress(NotImplementedError):
+                asyncio.get_running_loop().remove_signal_handler(number)
 
     def __await__(self) -> Generator[Any, None, Server]:
         return self._start().__await__()
@@ -122,7 +140,7 @@ class Server:
         task.add_done_callback(self._connections.pop)
 
     async def _run(self, request: Request, socket: Socket, head: bytes) -> None:
-        code = None
+        code: int | None = None
         try:
             await self.on_upgrade(request, socket, head)
             if not socket.handshake_sent:
@@ -130,6 +148,7 @@ class Server:
         except (ConnectionLost, PayloadTooBig, ProtocolError) as error:
             # The peer's doing, and it was told: nothing for the operator to mend.
             logger.info("connection from %s: %s", socket.get_extra_info("peername"), error)
+            code = getattr(error, "close_code", None)
         except asyncio.CancelledError:
             socket.abort()
             raise
@@ -140,7 +159,7 @@ class Server:
                 logger.exception("on_upgrade failed for %s", request.target)
                 socket.refuse(InvalidHandshake("internal server error", 500))
                 code = CloseCode.INTERNAL_ERROR
-        if self._closed.is_set() and code is None:
+        if self._closing and code is None:
             code = CloseCode.GOING_AWAY
         await socket.finish(code)
 
@@ -248,6 +267,7 @@ def serve(
     path: str | None = None,
     open_timeout: float = OPEN_TIMEOUT,
     close_timeout: float = CLOSE_TIMEOUT,
+    stop_signals: Iterable[signal.Signals] = (),
     **options: Any,
 ) -> Server:
     """Listen for WebSocket connections.
@@ -268,6 +288,8 @@ def serve(
         path: of a Unix socket, instead of host and port.
         open_timeout: seconds from the connection to the end of its request.
         close_timeout: seconds that a closing handshake may take.
+        stop_signals: signals that end `serve_forever`, SIGINT (Ctrl-C) and SIGTERM for instance, until the server is
+            closed. In the main thread only; without effect on Windows, where Ctrl-C cancels the task (Python 3.11+).
         options: more for asyncio's `create_server` or `create_unix_server`: sock, backlog, reuse_port, ...
     """
 
@@ -277,4 +299,4 @@ def serve(
             return loop.create_unix_server(protocol, path, ssl=ssl, **options)
         return loop.create_server(protocol, host, port, ssl=ssl, **options)
 
-    return Server(on_upgrade, on_request, open_timeout, close_timeout, listen)
+    return Server(on_upgrade, on_request, open_timeout, close_timeout, stop_signals, listen)
