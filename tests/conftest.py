@@ -45,4 +45,4 @@ def _needs_cython(item: pytest.Item) -> bool:
     if not isinstance(item, pytest.Function):
         return False
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    return params.get("codec") == "cy" or "both" in item.fixturenames
+    return params.get("codec") == "cy" or params.get("backend") == "cython" or "both" in item.fixturenames

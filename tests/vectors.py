@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from wslowlevel.errors import Reason
@@ -309,7 +309,8 @@ def receive(decoder: Decoder, piece: bytes) -> list[Any]:
             return items
 
 
-WAYS = (feed, receive)
+Way = Callable[[Decoder, bytes], list[Any]]
+WAYS: tuple[Way, ...] = (feed, receive)
 
 HEADER = 14
 """Bytes of the longest header."""

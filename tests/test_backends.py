@@ -1,0 +1,148 @@
+"""The two codecs offer the same, and WSLOWLEVEL_BACKEND picks one."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from wslowlevel import codec as shim
+
+from .conftest import BACKENDS, Both
+
+NAMES = sorted(set(shim.__all__) - {"BACKEND"})
+FUNCTIONS = [name for name in NAMES if name[0].islower()]
+RECORDS = ["Frame", "Header", "Message"]
+DECODERS = ["FrameDecoder", "MessageDecoder"]
+METHODS = [
+    *(f"Utf8Validator.{name}" for name in ("reset", "feed", "finish")),
+    *(f"{decoder}.{name}" for decoder in DECODERS for name in ("feed", "get_buffer", "buffer_updated")),
+]
+CONSTRUCTORS: dict[str, dict[str, Any]] = {
+    **{record: {"opcode": 1, "payload": b""} for record in ("Frame", "Message")},
+    "Header": {"opcode": 1, "payload_length": 0},
+    **{decoder: {"role": "server"} for decoder in DECODERS},
+    "Utf8Validator": {},
+}
+
+
+def find(codec: ModuleType, path: str) -> Any:
+    found: Any = codec
+    for name in path.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def public(thing: object) -> set[str]:
+    return {name for name in dir(thing) if not name.startswith("_")}
+
+
+def test_every_public_name(codec: ModuleType) -> None:
+    own = {name for name in public(codec) if getattr(getattr(codec, name), "__module__", None) == codec.__name__}
+    assert own == set(NAMES)
+
+
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_every_public_attribute(both: Both, name: str) -> None:
+    assert public(getattr(both.py, name)) == public(getattr(both.cy, name))
+
+
+def parameters(function: Callable[..., object]) -> list[tuple[str, Any, object]]:
+    return [(each.name, each.kind, each.default) for each in inspect.signature(function).parameters.values()]
+
+
+@pytest.mark.parametrize("path", [*FUNCTIONS, *METHODS])
+def test_signatures(both: Both, path: str) -> None:
+    assert parameters(find(both.py, path)) == parameters(find(both.cy, path))
+
+
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_constructors_take_every_parameter_by_its_name(both: Both, name: str) -> None:
+    """A compiled class has no signature to ask for: it is called instead."""
+    signature = parameters(getattr(both.py, name))
+    full = {**CONSTRUCTORS[name], **{each: default for each, _, default in signature if default is not inspect._empty}}
+    assert list(full) == [each for each, _, _ in signature]
+    for codec in both:
+        getattr(codec, name)(**full)
+        with pytest.raises(TypeError):
+            getattr(codec, name)(**full, other=1)
+        for missing in CONSTRUCTORS[name]:
+            with pytest.raises(TypeError):
+                getattr(codec, name)(**{each: value for each, value in full.items() if each != missing})
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_defaults_of_records(both: Both, name: str) -> None:
+    assert repr(getattr(both.py, name)(**CONSTRUCTORS[name])) == repr(getattr(both.cy, name)(**CONSTRUCTORS[name]))
+
+
+@pytest.mark.parametrize("path", [*FUNCTIONS, *RECORDS, "Utf8Validator", *METHODS])
+def test_docstrings(both: Both, path: str) -> None:
+    assert inspect.getdoc(find(both.py, path)) == inspect.getdoc(find(both.cy, path))
+    assert inspect.getdoc(find(both.py, path))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_docstrings_of_decoders_start_the_same(both: Both, name: str) -> None:
+    first, second = (str(inspect.getdoc(getattr(codec, name))).splitlines()[0] for codec in both)
+    assert first == second
+
+
+# -- The choice, each in an interpreter of its own --------------------------------------------------------------------
+
+SHOW = "from wslowlevel import BACKEND, codec; print(BACKEND, codec.Frame.__module__, codec.kernel())"
+BLOCKED = f"import sys; sys.modules['wslowlevel._codec'] = None; {SHOW}"
+
+
+def run(program: str, choice: str | None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "WSLOWLEVEL_BACKEND"}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    if choice is not None:
+        environment["WSLOWLEVEL_BACKEND"] = choice
+    command = [sys.executable, "-W", "error", "-c", program]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+
+
+def shown(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "cython"])
+def test_compiled(both: Both, choice: str | None) -> None:
+    assert shown(run(SHOW, choice)) == ["cython", BACKENDS["cy"], both.cy.kernel()]
+
+
+def test_python_by_choice() -> None:
+    assert shown(run(SHOW, "python")) == ["python", BACKENDS["py"], "python"]
+
+
+@pytest.mark.parametrize("choice", [None, "auto"])
+def test_python_where_the_compiled_one_is_missing(choice: str | None) -> None:
+    assert shown(run(BLOCKED, choice)) == ["python", BACKENDS["py"], "python"]
+
+
+def test_cython_lets_the_import_error_out() -> None:
+    done = run(BLOCKED, "cython")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(("ImportError", "ModuleNotFoundError"))
+    assert "wslowlevel._codec" in last
+
+
+@pytest.mark.parametrize("choice", ["nonsense", "Cython", ""])
+def test_nonsense(choice: str) -> None:
+    done = run(SHOW, choice)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == f"ValueError: WSLOWLEVEL_BACKEND must be one of auto, cython, python, not {choice!r}"
+
+
+def test_the_shim_passes_its_backend_on() -> None:
+    assert {getattr(shim, name) for name in NAMES} == {getattr(shim._backend, name) for name in NAMES}
