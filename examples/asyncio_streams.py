@@ -1,0 +1,55 @@
+"""An echo server around asyncio.start_server: the factories take the (reader, writer) pair of an existing program.
+
+Try it:  python examples/asyncio_streams.py
+         python -m websockets ws://127.0.0.1:8765
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+
+from wslowlevel import (
+    Opcode,
+    WebSocketError,
+    get_messages_factory,
+    prepare_websocket_frame,
+    read_request,
+    send_factory,
+    send_handshake,
+)
+
+
+async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        await echo(reader, writer)
+    except (WebSocketError, ConnectionError, asyncio.TimeoutError) as error:
+        print(f"{writer.get_extra_info('peername')}: {error}")
+    finally:
+        writer.close()
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    request = await asyncio.wait_for(read_request(reader), 10)
+    get_messages = get_messages_factory((reader, writer), auto_pong=True)
+    send = send_factory((reader, writer))
+    await send_handshake(request, (reader, writer))
+    async for message in get_messages():
+        if message.opcode in (Opcode.TEXT, Opcode.BINARY):
+            await send(prepare_websocket_frame(message.payload, opcode=message.opcode))
+
+
+async def main(port: int) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(stop.set))  # Ctrl-C
+    server = await asyncio.start_server(on_connection, "127.0.0.1", port)
+    print(f"listening on ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    await stop.wait()
+    server.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=8765, help="0: any free one")
+    asyncio.run(main(parser.parse_args().port))
