@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import h11
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -46,9 +47,7 @@ def environment(**variables: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "WSLOWLEVEL_BACKEND"} | variables
 
 
-def run_command(
-    *arguments: str, variables: Mapping[str, str] | None = None, cwd: Path | None = None
-) -> subprocess.CompletedProcess[str]:
+def run_command(*arguments: str, variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command that ends by itself."""
     return subprocess.run(
         [*COMMAND, *arguments],
@@ -57,7 +56,6 @@ def run_command(
         timeout=TIMEOUT,
         check=False,
         env=environment(**variables or {}),
-        cwd=cwd,
     )
 
 
@@ -166,7 +164,17 @@ def test_a_port_in_use() -> None:
 def test_the_compiled_backend_where_it_is_not_built(tmp_path: Path) -> None:
     package = Path(wslowlevel.__file__).parent
     shutil.copytree(package, tmp_path / "wslowlevel", ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
-    result = run_command("echo", "--port", "0", "--backend", "cython", cwd=tmp_path)
+    shutil.copytree(Path(h11.__file__).parent, tmp_path / "h11")
+    # -S: an editable installation finds the modules of the checkout for every package of this name.
+    result = subprocess.run(
+        [sys.executable, "-S", *COMMAND[1:], "echo", "--port", "0", "--backend", "cython"],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        env=environment(),
+        cwd=tmp_path,
+    )
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "wslowlevel: backend cython is not available: No module named 'wslowlevel._codec'\n"
 
