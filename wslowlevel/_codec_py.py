@@ -15,7 +15,7 @@ from __future__ import annotations
 import codecs
 import ctypes
 import operator
-from typing import ClassVar, Generic, TypeVar, final
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, final
 
 from . import errors
 from .wire import (
@@ -42,6 +42,9 @@ from .wire import (
     Opcode,
     is_close_code,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # -- Arguments --------------------------------------------------------------------------------------------------------
 
@@ -163,8 +166,15 @@ class _Record:
         return tuple(getattr(self, name) for name in self.__match_args__)
 
     def _fill(self, *values: object) -> None:
-        for name, value in zip(self.__match_args__, values, strict=True):
+        for name, value in zip(self.__match_args__, values):
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def _of(cls, *values: object) -> Self:
+        """A record of values that need no check."""
+        record = cls.__new__(cls)
+        record._fill(*values)
+        return record
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable: {name} cannot be set")
@@ -179,7 +189,7 @@ class _Record:
         return hash(self._fields())
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in zip(self.__match_args__, self._fields(), strict=True))
+        shown = ", ".join(f"{name}={value!r}" for name, value in zip(self.__match_args__, self._fields()))
         return f"{type(self).__name__}({shown})"
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -253,7 +263,7 @@ def parse_header(buffer: object, offset: int = 0) -> Header | None:
         return None
     first, length = head[0], _HEADER_LENGTHS[head[1]]
     mask_key = bytes(head[length - MASK_KEY_LENGTH : length]) if head[1] & MASK else None
-    return Header(first & OPCODE, _payload_length(head), first // FIN, *_rsv_bits(first), mask_key)
+    return Header._of(first & OPCODE, _payload_length(head), first // FIN, *_rsv_bits(first), mask_key)
 
 
 def encode_header(
@@ -838,10 +848,10 @@ class FrameDecoder(_Decoder[Frame]):
         super().__init__(role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv)
 
     def _control_item(self, payload: bytes) -> Frame:
-        return Frame(self._opcode, payload, self._fin, *_rsv_bits(self._first), self._mask_key)
+        return Frame._of(self._opcode, payload, self._fin, *_rsv_bits(self._first), self._mask_key)
 
     def _end_fragment(self, items: list[Frame]) -> None:
-        items.append(Frame(self._opcode, bytes(self._payload), self._fin, *_rsv_bits(self._first), self._mask_key))
+        items.append(Frame._of(self._opcode, bytes(self._payload), self._fin, *_rsv_bits(self._first), self._mask_key))
         self._payload = bytearray()
 
 
@@ -868,11 +878,11 @@ class MessageDecoder(_Decoder[Message]):
         super().__init__(role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv)
 
     def _control_item(self, payload: bytes) -> Message:
-        return Message(self._opcode, payload, *_rsv_bits(self._first), int(self._mask_key is not None))
+        return Message._of(self._opcode, payload, *_rsv_bits(self._first), int(self._mask_key is not None))
 
     def _end_fragment(self, items: list[Message]) -> None:
         if self._fin:
             assert self._message_opcode is not None
             rsv = _rsv_bits(self._message_first)
-            items.append(Message(self._message_opcode, bytes(self._payload), *rsv, self._message_mask))
+            items.append(Message._of(self._message_opcode, bytes(self._payload), *rsv, self._message_mask))
             self._payload = bytearray()
