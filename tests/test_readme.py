@@ -1,0 +1,63 @@
+"""The code that the README shows runs as it stands there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import socket as sockets
+import subprocess
+import sys
+from pathlib import Path
+
+from .servers import masked, masked_close, run, upgraded
+
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+BLOCKS: list[str] = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def the_block_with(text: str) -> str:
+    (block,) = [block for block in BLOCKS if text in block]
+    return block
+
+
+async def until_it_listens(port: int) -> None:
+    """The server says nothing, so that its port is tried until it is there; `run` ends a test where it never is."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.01)
+        else:
+            writer.transport.abort()
+            return
+
+
+def test_the_codec() -> None:
+    exec(compile(the_block_with("MessageDecoder"), "README.md", "exec"), {})
+
+
+def test_the_server() -> None:
+    with sockets.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    code = the_block_with("serve_forever").replace("8765", str(port))
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+
+    async def client() -> None:
+        await until_it_listens(port)
+        async with upgraded(port) as raw:
+            await raw.send(masked(1, b"hello"), masked_close(1000))
+            assert [frame.payload for frame in await raw.read_frames()] == [b"hello", b"\x03\xe8"]
+
+    server = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        run("asyncio", client())
+        server.send_signal(signal.SIGINT)
+        _, errors = server.communicate(timeout=10)
+    finally:
+        server.kill()
+    assert (server.returncode, errors) == (0, "")
