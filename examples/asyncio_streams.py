@@ -11,9 +11,11 @@ import asyncio
 import signal
 
 from wslowlevel import (
+    CloseCode,
     Opcode,
     WebSocketError,
     get_messages_factory,
+    prepare_close_frame_payload,
     prepare_websocket_frame,
     read_request,
     send_factory,
@@ -35,18 +37,33 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     get_messages = get_messages_factory((reader, writer), auto_pong=True)
     send = send_factory((reader, writer))
     await send_handshake(request, (reader, writer))
-    async for message in get_messages():
-        if message.opcode in (Opcode.TEXT, Opcode.BINARY):
-            await send(prepare_websocket_frame(message.payload, opcode=message.opcode))
+    try:
+        async for message in get_messages():
+            if message.opcode in (Opcode.TEXT, Opcode.BINARY):
+                await send(prepare_websocket_frame(message.payload, opcode=message.opcode))
+    except asyncio.CancelledError:  # the program ends
+        going_away = prepare_close_frame_payload(CloseCode.GOING_AWAY)
+        await send(prepare_websocket_frame(going_away, opcode=Opcode.CLOSE))
+        raise
 
 
 async def main(port: int) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(stop.set))  # Ctrl-C
-    server = await asyncio.start_server(on_connection, "127.0.0.1", port)
+    connections: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(on_connection(reader, writer))
+        connections.add(task)
+        task.add_done_callback(connections.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", port)
     print(f"listening on ws://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     await stop.wait()
     server.close()
+    for task in connections:
+        task.cancel()
+    await asyncio.gather(*connections, return_exceptions=True)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ ROOT = Path(__file__).parent.parent
 TRACKED = ["LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py", "wslowlevel"]
 GENERATED = shutil.ignore_patterns("__pycache__", "*.c", "*.so", "*.pyd")
 
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("WSLOWLEVEL_")}
+
 SAY_BACKEND = "import wslowlevel; print(wslowlevel.BACKEND, wslowlevel.apply_mask(b'abc', b'    '))"
 
 
@@ -37,10 +39,9 @@ def tree(tmp_path: Path) -> Path:
 def build(tree: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """`pip wheel` with the build requirements of this environment, which the dev extra installs."""
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-cache-dir"]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("WSLOWLEVEL_")}
     return subprocess.run(
         [*command, "-w", str(tree / "dist"), str(tree)],
-        env={**clean, **environment},
+        env={**CLEAN, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -65,7 +66,8 @@ def run_installed(wheel: Path, directory: Path, code: str) -> str:
         archive.extractall(site)
     shutil.copytree(Path(h11.__file__).parent, site / "h11")
     python = directory / "bin" / "python"
-    return subprocess.run([python, "-c", code], cwd=directory, capture_output=True, text=True, check=True).stdout
+    command = [str(python), "-c", code]
+    return subprocess.run(command, cwd=directory, env=CLEAN, capture_output=True, text=True, check=True).stdout
 
 
 def test_a_wheel_holds_the_compiled_codec_and_its_contract(tree: Path, tmp_path: Path) -> None:
