@@ -573,6 +573,8 @@ def test_what_may_be_done_once(loop_kind: str) -> None:
         with pytest.raises(RuntimeError, match="already called"):
             get_messages_factory(socket)
         send_handshake(request, socket)
+        with pytest.raises(RuntimeError, match="already answered"):
+            send_handshake(request, socket)
         waiting = asyncio.ensure_future(anext(get_messages()))
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="another task"):

@@ -194,6 +194,8 @@ class Duplex(ABC):
 
     def send_head(self, head: bytes) -> Sent:
         """Queue the 101 answer, after which frames may follow."""
+        if self._answered:
+            raise RuntimeError("the opening handshake was already answered")
         if self._lost:
             raise self._connection.lost()
         self._answered = self._may_send = True

@@ -116,6 +116,7 @@ def send_handshake(
         InvalidHandshake: the request is no valid opening handshake; it was answered with the HTTP status that says so.
         TypeError, ValueError: one of the headers may not stand there; nothing was sent.
         ConnectionLost: the connection is gone.
+        RuntimeError: the handshake was answered before.
     """
     duplex = _duplex(socket)
     try:
