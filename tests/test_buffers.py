@@ -405,3 +405,13 @@ def remaining_of(decoder: Decoder) -> int:
 def test_feed_is_what_the_others_are_compared_with(codec: ModuleType) -> None:
     stream = masked_frame(codec, 2, patterned(READ_SIZE * 3 + 5)) * 2
     assert feed(codec.MessageDecoder(role="server"), stream) == receive(codec.MessageDecoder(role="server"), stream)
+
+
+@pytest.mark.parametrize("kind", ["FrameDecoder", "MessageDecoder"])
+def test_a_second_init_begins_a_new_stream(codec: ModuleType, kind: str) -> None:
+    decoder = getattr(codec, kind)(role="server")
+    decoder.feed(codec.encode_frame(2, b"x" * 5000, fin=0, mask_key=b"mask") + b"\x80")
+    decoder.__init__(role="server", max_message_size=10)
+    assert (decoder.buffered, decoder.error, decoder.closed) == (0, None, False)
+    frame = codec.encode_frame(2, b"y" * 10, mask_key=b"mask")
+    assert [item.payload for item in decoder.feed(frame)] == [b"y" * 10]

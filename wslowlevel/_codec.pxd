@@ -80,6 +80,7 @@ cdef class _Decoder:
     cdef bytearray _joined
     cdef Py_ssize_t _held
 
+    cdef int _begin_stream(self) except -1
     cdef list _decode(self, const uint8_t *p, Py_ssize_t n)
     cdef int _parse(self, const uint8_t *p, Py_ssize_t n, list items) except -1
     cdef Py_ssize_t _read_header(self, const uint8_t *p, Py_ssize_t n) except -1

@@ -245,13 +245,16 @@ def parse_header(buffer, offset=0):
         TypeError, ValueError: an argument of the wrong kind.
     """
     cdef Py_buffer view
-    cdef long long start
+    cdef uint8_t head[MAX_HEADER_LENGTH]
+    cdef Py_ssize_t start, available
     _get_buffer(buffer, &view, "buffer")
     try:
         start = _integer(offset, "offset", 0, view.len)
-        return _parse_header(<uint8_t *>view.buf + start, view.len - start)
+        available = min(view.len - start, MAX_HEADER_LENGTH)
+        memcpy(head, <uint8_t *>view.buf + start, available)
     finally:
         PyBuffer_Release(&view)
+    return _parse_header(head, available)
 
 
 def encode_header(opcode, payload_length, *, fin=1, rsv1=0, rsv2=0, rsv3=0, mask_key=None):
@@ -577,8 +580,11 @@ cdef class _Decoder:
     def __init__(
         self, role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv,
     ):
+        if self._busy:
+            raise errors.decoder_in_use()
         if role not in ("server", "client"):
             raise errors.wrong_role(role)
+        self._begin_stream()
         self._strict = bool(strict)
         self._must_be_masked = self._strict and role == "server" and bool(require_mask)
         self._must_be_unmasked = self._strict and role == "client"
@@ -586,6 +592,14 @@ cdef class _Decoder:
         self._max_frame_size = _limit(max_frame_size, "max_frame_size")
         self._max_fragments = _limit(max_fragments, "max_fragments")
         self._allow_rsv = _integer(allow_rsv, "allow_rsv", 0, RSV >> RSV_SHIFT)
+
+    cdef int _begin_stream(self) except -1:
+        """Called again by a second __init__, so that no limit meets a state that another one let grow."""
+        self.error = self._read_buffer = self._payload = self._joined = None
+        self.closed = self._in_payload = self._in_message = False
+        self._head_length = self._control_length = self._held = 0
+        self._message_size = self._fragments = 0
+        return 0
 
     @property
     def buffered(self):
@@ -616,8 +630,9 @@ cdef class _Decoder:
             hint: bytes that the caller would like; the answer does not depend on it.
 
         Returns:
-            A writable view of 64 to 256 KiB, to be used until the next call of any method. Inside a large payload
-            the compiled codec lends the memory of that payload itself, so that nothing is copied.
+            A writable view of 64 to 256 KiB, to be written to until the next call of any method and not after.
+            Inside a large payload the compiled codec lends the memory of that payload itself, so that nothing is
+            copied.
         """
         cdef Py_ssize_t size
         cdef bytes memory
@@ -675,24 +690,23 @@ cdef class _Decoder:
 
     cdef Py_ssize_t _read_header(self, const uint8_t *p, Py_ssize_t n) except -1:
         cdef Py_ssize_t held = self._head_length
-        cdef Py_ssize_t available = n
-        cdef Py_ssize_t length
-        cdef const uint8_t *head = p
-        if held or n < MAX_HEADER_LENGTH:
-            available = held + min(n, MAX_HEADER_LENGTH - held)
-            memcpy(self._head + held, p, available - held)
-            head = self._head
+        cdef Py_ssize_t available = held + min(n, MAX_HEADER_LENGTH - held)
+        cdef const uint8_t *head = self._head
+        cdef Py_ssize_t end
+        # Judged and used from a copy: the caller's memory may change between two looks, if other threads write there.
+        memcpy(self._head + held, p, available - held)
         if available >= 1:
             self._check_first_byte(head[0])
         if available >= 2:
             self._check_second_byte(head[0] & OPCODE, head[1])
-            length = _header_length(head[1])
+            end = _header_length(head[1])
             if available >= _header_length(head[1] & LENGTH):
-                self._check_length(head[0] & OPCODE, _payload_length(head))
-            if available >= length:
+                self._length = _payload_length(head)
+                self._check_length(head[0] & OPCODE, self._length)
+            if available >= end:
                 self._head_length = 0
-                self._begin_payload(head, length)
-                return length - held
+                self._begin_payload(head, end)
+                return end - held
         self._head_length = available
         return n
 
@@ -747,7 +761,7 @@ cdef class _Decoder:
         self._masked = head[1] >> 7
         if self._masked:
             memcpy(self._mask_key, head + length - MASK_KEY_LENGTH, MASK_KEY_LENGTH)
-        self._length = self._remaining = _payload_length(head)
+        self._remaining = self._length
         if not self._opcode & CONTROL:
             self._begin_fragment()
         elif self._opcode == CLOSE:

@@ -629,8 +629,9 @@ class _Decoder(Generic[_Item]):
             hint: bytes that the caller would like; the answer does not depend on it.
 
         Returns:
-            A writable view of 64 to 256 KiB, to be used until the next call of any method. Inside a large payload
-            the compiled codec lends the memory of that payload itself, so that nothing is copied.
+            A writable view of 64 to 256 KiB, to be written to until the next call of any method and not after.
+            Inside a large payload the compiled codec lends the memory of that payload itself, so that nothing is
+            copied.
         """
         _integer(hint, "hint", -1, MAX_LENGTH_64)
         if self._busy:
@@ -688,7 +689,8 @@ class _Decoder(Generic[_Item]):
             self._check_second_byte(head[0] & OPCODE, head[1])
             end = _HEADER_LENGTHS[head[1]]
             if len(head) >= _HEADER_LENGTHS[head[1] & ~MASK]:
-                self._check_length(head[0] & OPCODE, _payload_length(head))
+                self._length = _payload_length(head)
+                self._check_length(head[0] & OPCODE, self._length)
             if len(head) >= end:
                 self._head = b""
                 self._begin_payload(head[:end])
@@ -746,7 +748,7 @@ class _Decoder(Generic[_Item]):
         self._fin = first // FIN
         self._opcode = first & OPCODE
         self._mask_key = head[-MASK_KEY_LENGTH:] if head[1] & MASK else None
-        self._length = self._remaining = _payload_length(head)
+        self._remaining = self._length
         if not self._opcode & CONTROL:
             self._begin_fragment()
         elif self._opcode == Opcode.CLOSE:
