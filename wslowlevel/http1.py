@@ -71,7 +71,7 @@ class Headers(Mapping[str, str]):
         return f"Headers({list(self._fields)!r})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
     """An HTTP request without its body.
 
@@ -129,6 +129,9 @@ def request_from_h11(event: h11.Request) -> Request:
     fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers.raw_items()]
     if len(fields) > MAX_HEADERS:
         raise InvalidHandshake(f"{len(fields)} headers: {MAX_HEADERS} are allowed", 431)
+    size = len(event.target) + sum(len(name) + len(value) for name, value in fields)
+    if size > MAX_HEADERS_SIZE:
+        raise InvalidHandshake(f"request head of over {size} bytes: {MAX_HEADERS_SIZE} are allowed", 431)
     longest = max((len(name) + len(value) for name, value in fields), default=0)
     if longest > MAX_HEADER_LINE or len(event.target) > MAX_HEADER_LINE:
         raise InvalidHandshake(f"header or target over {MAX_HEADER_LINE} bytes", 431)
@@ -158,6 +161,11 @@ def encode_response(response: Response, *, method: str = "GET") -> bytes:
         parts.append(connection.send(h11.Data(data=response.body)))
     parts.append(connection.send(h11.EndOfMessage()))
     return b"".join(part for part in parts if part)
+
+
+def response_to(error: InvalidHandshake) -> Response:
+    """The answer that an error asks for."""
+    return Response(error.status, [("Content-Type", "text/plain; charset=utf-8"), *error.headers], error.body)
 
 
 def reason_phrase(status: int) -> str:
