@@ -178,15 +178,15 @@ def test_without_auto_close_the_close_is_the_callers(role: str) -> None:
     assert feed_whole(connection, sent_to(role, Opcode.CLOSE, BYE)) == [BYE]
     assert answers(connection, role) == []
     assert (connection.received, connection.sent, connection.ended) == ((1000, "bye"), None, True)
-    connection.check_send(sent_by(role, Opcode.TEXT, b"one last word"))
-    connection.check_send(connection.close_frame(4000, "my way"))
+    connection.note_send(sent_by(role, Opcode.TEXT, b"one last word"))
+    connection.note_send(connection.close_frame(4000, "my way"))
     assert connection.sent == (4000, "my way")
 
 
 @both_roles
 def test_an_answer_to_our_own_close_is_not_answered_again(role: str) -> None:
     connection = Connection(role=role, auto_pong=True)
-    connection.check_send(connection.close_frame(1001, "leaving"))
+    connection.note_send(connection.close_frame(1001, "leaving"))
     assert feed_whole(connection, sent_to(role, Opcode.PING) + sent_to(role, Opcode.CLOSE, BYE)) == [b"", BYE]
     assert answers(connection, role) == []
     assert (connection.received, connection.sent) == ((1000, "bye"), (1001, "leaving"))
@@ -243,7 +243,7 @@ def test_without_auto_close_a_violation_is_the_callers(role: str, violation: Cal
 @violations
 def test_a_violation_after_our_close_is_not_answered(role: str, violation: Callable[[str], bytes], code: int) -> None:
     connection = Connection(role=role, max_message_size=32)
-    connection.check_send(connection.close_frame(1001))
+    connection.note_send(connection.close_frame(1001))
     assert feed_whole(connection, violation(role)) == []
     assert connection.error is not None
     assert answers(connection, role) == []
@@ -266,9 +266,9 @@ def test_a_mistake_of_the_caller_ends_nothing(feed: Callable[[Connection, Any], 
 @pytest.mark.parametrize("opcode", Opcode)
 def test_nothing_is_sent_after_our_close(role: str, opcode: int) -> None:
     connection = Connection(role=role)
-    connection.check_send(connection.close_frame(4001, "mine"))
+    connection.note_send(connection.close_frame(4001, "mine"))
     with pytest.raises(ConnectionLost) as caught:
-        connection.check_send(sent_by(role, opcode))
+        connection.note_send(sent_by(role, opcode))
     assert (caught.value.received, caught.value.sent) == (None, (4001, "mine"))
     assert caught.value.code == CloseCode.ABNORMAL_CLOSURE
     assert str(caught.value) == "connection is closed: sent 4001 'mine'"
@@ -279,10 +279,10 @@ def test_a_lost_connection_tells_the_codes_of_both_sides(role: str) -> None:
     connection = Connection(role=role)
     assert str(connection.lost()) == "connection is closed: no Close frame was received or sent"
     assert connection.lost().code == CloseCode.ABNORMAL_CLOSURE
-    connection.check_send(connection.close_frame(1001, "leaving"))
+    connection.note_send(connection.close_frame(1001, "leaving"))
     connection.feed(sent_to(role, Opcode.CLOSE, BYE))
     with pytest.raises(ConnectionLost) as caught:
-        connection.check_send(sent_by(role, Opcode.TEXT, b"x"))
+        connection.note_send(sent_by(role, Opcode.TEXT, b"x"))
     assert (caught.value.received, caught.value.sent, caught.value.code) == ((1000, "bye"), (1001, "leaving"), 1000)
     assert str(caught.value) == "connection is closed: received 1000 'bye', sent 1001 'leaving'"
 
@@ -291,10 +291,10 @@ def test_a_lost_connection_tells_the_codes_of_both_sides(role: str) -> None:
 def test_an_automatic_close_is_our_close_too(role: str) -> None:
     connection = Connection(role=role)
     connection.feed(sent_to(role, Opcode.TEXT, b"question") + sent_to(role, Opcode.CLOSE, BYE))
-    connection.check_send(sent_by(role, Opcode.TEXT, b"answer"))  # what came before the Close can still be answered
+    connection.note_send(sent_by(role, Opcode.TEXT, b"answer"))  # what came before the Close can still be answered
     assert connection.answer_end() is not None
     with pytest.raises(ConnectionLost, match="received 1000 'bye', sent 1000 ''"):
-        connection.check_send(sent_by(role, Opcode.TEXT, b"x"))
+        connection.note_send(sent_by(role, Opcode.TEXT, b"x"))
 
 
 @both_roles
@@ -302,7 +302,7 @@ def test_an_automatic_close_is_our_close_too(role: str) -> None:
 def test_every_other_frame_may_be_followed(role: str, opcode: int) -> None:
     connection = Connection(role=role)
     for _ in range(2):
-        connection.check_send(sent_by(role, opcode, b"\x03\xe8"))
+        connection.note_send(sent_by(role, opcode, b"\x03\xe8"))
     assert connection.sent is None
 
 
@@ -320,14 +320,14 @@ def test_every_other_frame_may_be_followed(role: str, opcode: int) -> None:
 )
 def test_a_close_frame_made_by_hand_is_taken_note_of(role: str, payload: bytes, sent: tuple[int, str]) -> None:
     connection = Connection(role=role)
-    connection.check_send(sent_by(role, Opcode.CLOSE, payload))
+    connection.note_send(sent_by(role, Opcode.CLOSE, payload))
     assert connection.sent == sent
 
 
 @both_roles
 def test_half_a_close_frame_is_a_mistake(role: str) -> None:
     with pytest.raises(ValueError, match="not a whole Close frame"):
-        Connection(role=role).check_send(b"\x88")
+        Connection(role=role).note_send(b"\x88")
 
 
 @both_roles
@@ -362,3 +362,9 @@ class Loud(Exception):
 def test_a_long_error_text_is_cut_between_characters(text: str, reason: str) -> None:
     assert close_payload_for(Loud(text)) == b"\x03\xf0" + reason.encode()
     assert close_payload_for(Exception(text)) == b"\x03\xf3" + reason.encode()
+
+
+@pytest.mark.parametrize("frame", [b"\x88", b"\x88\x02\x03", b"\x88\x7e\x00\x02ab"])
+def test_what_is_no_close_frame_is_the_callers_mistake(frame: bytes) -> None:
+    with pytest.raises(ValueError, match="not a"):
+        Connection(role="server").note_send(frame)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from .codec import Message, MessageDecoder, apply_mask, parse_header
-from .errors import ConnectionLost, ProtocolError, WebSocketError
+from .errors import ConnectionLost, ProtocolError, WebSocketError, shown
 from .frames import parse_close_frame_payload, prepare_close_frame_payload, prepare_websocket_frame
 from .wire import MAX_CLOSE_REASON_LENGTH, OPCODE, CloseCode, Opcode
 
@@ -96,11 +96,12 @@ class Connection:
         self.sent = parse_close_frame_payload(payload)
         return self._frame(Opcode.CLOSE, payload)
 
-    def check_send(self, frame: bytes) -> None:
+    def note_send(self, frame: bytes) -> None:
         """Take note of a frame that is about to be sent.
 
         Raises:
             ConnectionLost: a Close frame was sent before: nothing may follow it (RFC 6455 §5.5.1).
+            ValueError: a Close frame that is not whole.
         """
         if self.sent is not None:
             raise self.lost()
@@ -129,12 +130,15 @@ def close_payload_for(error: BaseException) -> bytes:
 
 
 def _read_close_frame(frame: bytes) -> tuple[int, str]:
-    header = parse_header(frame)
-    if header is None:
-        raise ValueError(f"not a whole Close frame: {frame!r}")
+    try:
+        header = parse_header(frame)
+    except ProtocolError as error:
+        raise ValueError(f"not a Close frame: {error}") from None
+    if header is None or header.length + header.payload_length > len(frame):
+        raise ValueError(f"not a whole Close frame: {shown(frame)}")
     payload = frame[header.length :]
     try:
         return parse_close_frame_payload(apply_mask(payload, header.mask_key) if header.mask_key else payload)
     except ProtocolError:
-        # Whoever builds a wrong frame by hand gets it sent; its code is as good as none.
+        # Whoever builds a wrong payload by hand gets it sent; its code is as good as none.
         return CloseCode.NO_STATUS_RECEIVED, ""

@@ -68,8 +68,8 @@ class Watch(Connection):
         self._see_arrived(self._lent[:nbytes])  # before the decoder unmasks it in place
         return self._see_replies(super().buffer_updated(nbytes))
 
-    def check_send(self, frame: bytes) -> None:
-        super().check_send(frame)
+    def note_send(self, frame: bytes) -> None:
+        super().note_send(frame)
         self._see("out", frame)
 
     def answer_end(self) -> bytes | None:
