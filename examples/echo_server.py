@@ -36,7 +36,7 @@ async def on_upgrade(request: Request, socket: Socket, _head: bytes) -> None:
         payload = message.payload
         if message.opcode == Opcode.CLOSE:
             print(f"close: {socket.received}")  # answered already, with its own code
-        elif payload and not message.mask:
+        elif not message.mask:
             reason = prepare_close_frame_payload(1002, "a client has to mask what it sends")
             await send(prepare_websocket_frame(reason, opcode=Opcode.CLOSE))
             return

@@ -69,6 +69,12 @@ async def _cancel_others() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Give the loop turns until something is so; `run` ends a test where it never is."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
 # -- The server -------------------------------------------------------------------------------------------------------
 
 

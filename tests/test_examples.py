@@ -252,13 +252,14 @@ def test_the_echo_server_greets_and_logs_every_kind_of_message(backend: str) -> 
     ]
 
 
-def test_the_echo_server_has_words_of_its_own_for_an_unmasked_client(backend: str) -> None:
+@pytest.mark.parametrize("payload", [b"", b"unmasked"])
+def test_the_echo_server_has_words_of_its_own_for_an_unmasked_client(payload: bytes, backend: str) -> None:
     async def scenario(example: Example) -> None:
         async with upgraded(example.port) as connection:
-            await connection.send(encode_frame(Opcode.TEXT, b""), encode_frame(Opcode.TEXT, b"unmasked"))
+            await connection.send(masked(Opcode.TEXT, b"masked"), encode_frame(Opcode.TEXT, payload))
             frames = [await connection.read_frame() for _ in range(4)]
             assert [(frame.opcode, frame.payload) for frame in frames[2:]] == [
-                (Opcode.TEXT, b""),  # where there is nothing to mask, nobody is the wiser
+                (Opcode.TEXT, b"masked"),
                 (Opcode.CLOSE, b"\x03\xeaa client has to mask what it sends"),
             ]
             await connection.send(masked_close(1002))

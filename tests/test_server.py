@@ -37,6 +37,7 @@ from .servers import (
     masked_close,
     run,
     serving,
+    until,
     upgraded,
 )
 
@@ -190,6 +191,10 @@ async def pages(request: Request) -> Response | None:
             return Response(204)
         case "/error":
             raise RuntimeError("broken page")
+        case "/wrong":
+            raise InvalidHandshake("not an error", 304)
+        case "/large":
+            return Response(200, (), b"x" * 20_000_000)
         case "/teapot":
             raise InvalidHandshake("short and stout", 418)
     return None
@@ -262,15 +267,31 @@ def test_who_asks_and_half_closes_is_answered(loop_kind: str) -> None:
 
 
 @both_loops
-def test_a_page_that_fails_is_answered_and_logged_once(loop_kind: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("target", ["/error", "/wrong"])
+def test_a_page_that_fails_is_answered_and_logged_once(
+    loop_kind: str, target: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def client(raw: RawClient) -> None:
-        status, _, body = await answer_of(raw, plain("/error"))
+        status, _, body = await answer_of(raw, plain(target))
         assert (status, body) == (500, b"internal server error\n")
 
     run_client(loop_kind, client, refused, on_request=pages)
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
-        (logging.ERROR, "on_request failed for /error")
+        (logging.ERROR, f"on_request failed for {target}")
     ]
+
+
+@both_loops
+def test_who_does_not_read_the_answer_is_dropped(loop_kind: str) -> None:
+    async def main() -> None:
+        async with serving(refused, on_request=pages, close_timeout=0.2) as server, connecting(server.port) as raw:
+            await raw.send(b"G")
+            await until(lambda: bool(server.requests))
+            await raw.send(plain("/large")[1:])
+            raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await until(lambda: not server.requests)
+
+    run(loop_kind, main())
 
 
 # -- Handlers ---------------------------------------------------------------------------------------------------------
@@ -360,13 +381,21 @@ def test_a_handler_that_does_not_accept_refuses(loop_kind: str) -> None:
     run_client(loop_kind, client, handler)
 
 
-@both_loops
-def test_a_handler_that_fails_before_the_handshake_answers_500(
-    loop_kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def handler(request: Request, socket: Socket, head: bytes) -> None:
-        send_handshake(request, socket, ["X-Bad: a\r\nb"])
+async def answers_with_a_bad_header(request: Request, socket: Socket, head: bytes) -> None:
+    send_handshake(request, socket, ["X-Bad: a\r\nb"])
 
+
+async def refuses_with_a_bad_status(request: Request, socket: Socket, head: bytes) -> None:
+    raise InvalidHandshake("not an error", 304)
+
+
+@both_loops
+@pytest.mark.parametrize("handler", [answers_with_a_bad_header, refuses_with_a_bad_status])
+def test_a_handler_that_fails_before_the_handshake_answers_500(
+    loop_kind: str,
+    handler: Callable[[Request, Socket, bytes], Awaitable[None]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def main() -> None:
         async with serve(handler, "127.0.0.1", 0) as server, connecting(server.port) as raw:
             status, _, body = await answer_of(raw, handshake())
@@ -374,6 +403,34 @@ def test_a_handler_that_fails_before_the_handshake_answers_500(
 
     run(loop_kind, main())
     assert len(caplog.records) == 1
+
+
+@both_loops
+def test_the_end_of_another_connection_is_no_excuse(loop_kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A broadcast that does not catch ConnectionLost fails for reasons that are not its own peer's."""
+    others: list[Socket] = []
+
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        send_handshake(request, socket)
+        get_messages = get_messages_factory(socket)
+        others.append(socket)
+        async for _ in get_messages():
+            for other in others:
+                send_factory(other)(prepare_websocket_frame(b"to all"))
+
+    async def main() -> None:
+        async with serve(handler, "127.0.0.1", 0) as server, upgraded(server.port) as innocent:
+            async with upgraded(server.port) as gone:
+                gone.reset()
+            await until(lambda: not others[-1].is_open)
+            others.reverse()
+            await innocent.send(masked(Opcode.TEXT, b"hello"), masked_close(1000))
+            assert await innocent.read_close() == (1011, "")
+
+    run(loop_kind, main())
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
+        "on_upgrade failed for /"
+    ]
 
 
 @both_loops
@@ -437,6 +494,24 @@ def test_who_does_not_answer_the_close_is_dropped_at_the_deadline(loop_kind: str
             assert cancelled.is_set()
             data = await raw.reader.read(2)
             assert data == b"\x88\x0d"
+
+    run(loop_kind, main())
+
+
+@both_loops
+def test_a_server_that_was_awaited_may_stand_in_a_with_block(loop_kind: str) -> None:
+    async def main() -> None:
+        server = await serve(echo, "127.0.0.1", 0)
+        port = server.port
+        async with server:
+            assert server.port == port
+            with pytest.raises(ValueError, match="not 1005"):
+                await server.close(1005)
+            async with upgraded(port) as raw:
+                await raw.send(masked_close(1000))
+                assert await raw.read_close() == (1000, "")
+        with pytest.raises(ConnectionError):
+            await asyncio.open_connection("127.0.0.1", port)
 
     run(loop_kind, main())
 

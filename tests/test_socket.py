@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -35,6 +37,7 @@ from .servers import (
     masked_close,
     run,
     serving,
+    until,
     upgraded,
 )
 
@@ -53,12 +56,6 @@ def run_pair(
             await client(raw)
 
     run(loop_kind, main())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Give the loop turns until something is so; `run` ends a test where it never is."""
-    while not condition():  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
 
 
 async def settled(measure: Callable[[], int]) -> int:
@@ -282,8 +279,8 @@ def test_who_sends_without_being_read_is_held_up(loop_kind: str) -> None:
 
 
 @both_loops
-@pytest.mark.parametrize("opcode", [Opcode.BINARY, Opcode.PING])
-def test_who_causes_answers_without_reading_them_is_held_up(loop_kind: str, opcode: Opcode) -> None:
+@pytest.mark.parametrize(("opcode", "size"), [(Opcode.BINARY, 125), (Opcode.BINARY, 20_000), (Opcode.PING, 125)])
+def test_who_causes_answers_without_reading_them_is_held_up(loop_kind: str, opcode: Opcode, size: int) -> None:
     """An echo that awaits nothing, and pongs by the million: what waits stays bounded (both answers are automatic)."""
     held = 0
 
@@ -302,7 +299,7 @@ def test_who_causes_answers_without_reading_them_is_held_up(loop_kind: str, opco
         raw.writer.transport.set_write_buffer_limits(high=0)
         raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
         sent: list[int] = []
-        flood = asyncio.create_task(send_without_end(raw, masked(opcode, b"x" * 125) * 500, sent))
+        flood = asyncio.create_task(send_without_end(raw, masked(opcode, b"x" * size) * (60_000 // size), sent))
         assert await settled(lambda: sum(sent)) < 60 * MIB
         assert held < MIB
         flood.cancel()
@@ -665,6 +662,74 @@ def test_who_does_not_answer_the_close_is_dropped(loop_kind: str, reads: bool) -
         await finished.wait()
 
     run_pair(loop_kind, handler, client, close_timeout=0.2)
+
+
+@both_loops
+def test_when_both_have_said_close_nothing_is_waited_for(loop_kind: str) -> None:
+    """Nobody takes the messages here, and the peer's answer is the last of them."""
+
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        get_messages_factory(socket)
+        send_handshake(request, socket)
+        socket.close(4000)
+        await socket.wait_closed()
+
+    async def client(raw: RawClient) -> None:
+        assert await raw.reader.readexactly(4) == b"\x88\x02\x0f\xa0"
+        await raw.send(masked_close(4000))
+        assert await raw.read_until_eof() == b""
+
+    run_pair(loop_kind, handler, client, close_timeout=3600)
+
+
+@both_loops
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_what_came_before_a_close_frame_is_answered_however_slowly(loop_kind: str, half_closed: bool) -> None:
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        get_messages, send = get_messages_factory(socket), send_factory(socket)
+        send_handshake(request, socket)
+        async for message in get_messages():
+            if message.opcode == Opcode.TEXT:
+                await asyncio.sleep(0.02)
+                await send(prepare_websocket_frame(message.payload))
+
+    async def client(raw: RawClient) -> None:
+        await raw.send(*(masked(Opcode.TEXT, b"%d" % i) for i in range(10)), masked_close(1000))
+        if half_closed:
+            raw.writer.write_eof()
+        frames = await raw.read_frames()
+        assert [frame.payload for frame in frames] == [*(b"%d" % i for i in range(10)), b"\x03\xe8"]
+
+    # Half-closed, the timeout is all that bounds the wait for the handler.
+    run_pair(loop_kind, handler, client, close_timeout=3600 if half_closed else 0.05)
+
+
+@both_loops
+def test_a_socket_is_freed_when_its_connection_is_gone(loop_kind: str) -> None:
+    """At once, not when the garbage collector comes by: a half-received message may be large."""
+    sockets: list[weakref.ref[Socket]] = []
+
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        sockets.append(weakref.ref(socket))
+        await echo(request, socket)
+
+    async def echo(request: Request, socket: Socket) -> None:
+        get_messages, send = get_messages_factory(socket), send_factory(socket)
+        send_handshake(request, socket)
+        async for message in get_messages():
+            await send(prepare_websocket_frame(message.payload))
+
+    async def client(raw: RawClient) -> None:
+        await raw.send(masked(Opcode.TEXT, b"x"), masked(Opcode.BINARY, b"y" * MIB)[:-1])
+        assert (await raw.read_frame()).payload == b"x"
+        raw.reset()
+        await until(lambda: sockets[0]() is None)
+
+    gc.disable()
+    try:
+        run_pair(loop_kind, handler, client)
+    finally:
+        gc.enable()
 
 
 @both_loops

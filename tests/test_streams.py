@@ -146,6 +146,22 @@ def test_an_end_without_close_is_an_error(loop_kind: str, ending: str) -> None:
 
 
 @both_loops
+def test_whose_writer_was_closed_cannot_send(loop_kind: str) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await read_request(reader)
+        send = send_factory((reader, writer))
+        await send_handshake(request, (reader, writer))
+        writer.close()
+        with pytest.raises(ConnectionLost):
+            send(prepare_websocket_frame(b"late"))
+
+    async def client(raw: RawClient) -> None:
+        assert await raw.read_until_eof() == b""
+
+    run_pair(loop_kind, handler, client)
+
+
+@both_loops
 def test_await_send_waits_for_a_slow_peer(loop_kind: str) -> None:
     sent: list[int] = []
 

@@ -16,7 +16,7 @@ from typing import Any
 from ..codec import Message
 from ..connection import Connection
 from ..errors import InvalidHandshake
-from ..http1 import Response, encode_response
+from ..http1 import encode_response, response_to
 from ..wire import CloseCode, Opcode
 
 READ_LIMIT = 64 * 1024
@@ -30,6 +30,10 @@ JOIN_LIMIT = 16 * 1024
 
 CLOSE_TIMEOUT = 20.0
 """Seconds that the closing handshake may take, the sending of what still waits included."""
+
+WRITELINES = (3, 12, 9) <= sys.version_info < (3, 13) or sys.version_info >= (3, 13, 2)
+"""Whether asyncio's writelines is one system call that also tells of a slow peer: before 3.12 it joins the chunks, and
+the first releases of 3.12 and 3.13 never pause the writer."""
 
 LINGER = 2.0
 """Seconds to go on reading, and discarding, what a peer sends after it was told that the connection ends. Closing at
@@ -61,6 +65,7 @@ class Duplex(ABC):
         self._may_send = False
         self._ended = False
         self._lost = False
+        self._over = False
         self.role = role
 
         self._batches: deque[tuple[list[Message], int]] = deque()
@@ -70,11 +75,9 @@ class Duplex(ABC):
         self._queue: list[bytes] = []
         self._queued = 0
         self._flush_is_due = False
-        self._sent = Sent(self)
 
         self._close_timeout = close_timeout
         self._close_timer: asyncio.TimerHandle | None = None
-        self._closed = self._loop.create_future()
 
     @property
     def received(self) -> tuple[int, str] | None:
@@ -147,14 +150,14 @@ class Duplex(ABC):
             for reply in connection.replies:
                 self._enqueue(reply)
             connection.replies.clear()
-        if connection.ended:
-            self._start_close_timer()
         if messages and messages[-1].opcode == Opcode.CLOSE:
             self._batches.append((messages[:-1], 0))
             messages = messages[-1:]
         if messages:
             self._batches.append((messages, size))
             self._undelivered += size
+        if connection.ended and connection.sent is not None:
+            self._end()  # ours was sent before: there is nothing to answer, and nothing to wait for
 
     def _answer_end(self) -> None:
         """Everything that came before a Close frame, or a violation, was taken: answer it, and end the transport."""
@@ -186,11 +189,11 @@ class Duplex(ABC):
             raise self._connection.lost()
         if not self._may_send:
             raise RuntimeError("send() before send_handshake(): the connection is not open")
-        self._connection.check_send(frame)
+        self._connection.note_send(frame)
         self._enqueue(frame)
         if self._connection.sent is not None:
             self._end() if self._connection.ended else self._start_close_timer()
-        return self._sent
+        return Sent(self)
 
     def send_head(self, head: bytes) -> Sent:
         """Queue the 101 answer, after which frames may follow."""
@@ -200,14 +203,18 @@ class Duplex(ABC):
             raise self._connection.lost()
         self._answered = self._may_send = True
         self._enqueue(head)
-        return self._sent
+        return Sent(self)
 
     def refuse(self, error: InvalidHandshake) -> None:
-        """Answer the opening handshake with an HTTP error, unless it was answered before, and end the connection."""
+        """Answer the opening handshake with an HTTP error, unless it was answered before, and end the connection.
+
+        Raises:
+            ValueError: the error carries a status or a header that cannot be sent; nothing was.
+        """
         if not self._answered and not self._ended:
+            answer = encode_response(response_to(error))
             self._answered = True
-            headers = [("Content-Type", "text/plain; charset=utf-8"), *error.headers]
-            self._enqueue(encode_response(Response(error.status, headers, error.body)))
+            self._enqueue(answer)
             self._end()
 
     def close(self, code: int | None = None, reason: str = "") -> None:
@@ -233,10 +240,6 @@ class Duplex(ABC):
         self._queued = 0
         if self._transport is not None:
             self._transport.abort()
-
-    async def wait_closed(self) -> None:
-        """Wait until the transport is gone."""
-        await asyncio.shield(self._closed)
 
     def flush(self) -> None:
         """Write what is queued, in one write."""
@@ -283,8 +286,9 @@ class Duplex(ABC):
             self._transport.close()
 
     def _start_close_timer(self) -> None:
-        if self._close_timer is None and not self._closed.done():
-            self._close_timer = self._loop.call_later(self._close_timeout, self.abort)
+        if self._close_timer is None and self._transport is not None and not self._over:
+            # Not self.abort: a timer must not keep what nobody else holds.
+            self._close_timer = self._loop.call_later(self._close_timeout, self._transport.abort)
 
     def _lose(self) -> None:
         """The peer is gone: nothing more comes in or goes out."""
@@ -294,11 +298,9 @@ class Duplex(ABC):
 
     def _gone(self) -> None:
         """The transport is gone."""
-        self._lost = True
+        self._lost = self._over = True
         self._queue.clear()
         self._queued = 0
-        if not self._closed.done():
-            self._closed.set_result(None)
         if self._close_timer is not None:
             self._close_timer.cancel()
 
@@ -365,8 +367,8 @@ def write_chunks(transport: asyncio.WriteTransport, chunks: Sequence[bytes]) -> 
     """Write chunks with one system call where the transport can."""
     if len(chunks) == 1:
         transport.write(chunks[0])
-    elif sys.version_info >= (3, 12):
+    elif WRITELINES:
         transport.writelines(chunks)
-    else:  # before 3.12 asyncio's writelines joins the chunks first
+    else:
         for chunk in chunks:
             transport.write(chunk)

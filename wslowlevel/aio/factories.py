@@ -92,8 +92,9 @@ def send_factory(socket: AnySocket) -> Send:
 
     Returns:
         `send(frame)`, which queues the bytes of one frame (bytes are not copied, other buffers are) when it is called;
-        what is queued in one turn of the event loop leaves in one write at the end of it. Its result need not be
-        awaited; ``await send(frame)`` waits while over 64 KiB wait for a slow peer. `send` raises ConnectionLost once
+        what is queued in one turn of the event loop leaves in one write at the end of it. ``await send(frame)`` waits
+        while over 64 KiB wait for a slow peer. The result need not be awaited, but nothing else bounds what waits:
+        ``socket.buffered`` tells how much. `send` raises ConnectionLost once
         the connection is gone or a Close frame was sent, RuntimeError before the opening handshake was answered, and
         TypeError or ValueError for what is no frame.
     """

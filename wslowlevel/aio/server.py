@@ -13,9 +13,10 @@ from typing import Any, cast
 
 import h11
 
-from ..errors import ConnectionLost, InvalidHandshake, PayloadTooBig, ProtocolError
+from ..errors import ConnectionLost, InvalidHandshake
+from ..frames import prepare_close_frame_payload
 from ..handshake import check_no_body, check_request, is_websocket_upgrade, upgrade_required
-from ..http1 import MAX_HEADERS_SIZE, Request, Response, encode_response, request_from_h11
+from ..http1 import MAX_HEADERS_SIZE, Request, Response, encode_response, request_from_h11, response_to
 from ..wire import CloseCode
 from .duplex import CLOSE_TIMEOUT, LINGER
 from .socket import Socket
@@ -48,7 +49,7 @@ class Server:
         self._stop_signals = tuple(stop_signals)
         self._listen = listen
         self._listener: asyncio.Server | None = None
-        self._closing = False
+        self.closing = False
         self._released = asyncio.Event()
         self.requests: set[HttpProtocol] = set()
         self._connections: dict[asyncio.Task[None], Socket] = {}
@@ -86,30 +87,38 @@ class Server:
             close_timeout: seconds after which a connection that did not answer is dropped and its handler cancelled; by
                 default the `close_timeout` of :func:`serve`.
         """
+        prepare_close_frame_payload(code, reason)  # which tells of a wrong one before anything is closed
         if self._listener is not None:
             self._listener.close()
-        self._closing = True
+        self.closing = True
         self._released.set()
         self._let_go_of_signals()
+        tasks = [request.task for request in self.requests if request.task is not None]
         for request in list(self.requests):
             request.drop()
         for socket in self._connections.values():
             socket.close(code, reason)
-        tasks = list(self._connections)
+        tasks += self._connections
         if not tasks:
             return
         _, pending = await asyncio.wait(tasks, timeout=self.close_timeout if close_timeout is None else close_timeout)
         for task in pending:
-            self._connections[task].abort()
+            if task in self._connections:
+                self._connections[task].abort()
             task.cancel()
         if pending:
             await asyncio.wait(pending)
 
     async def _start(self) -> Server:
-        self._listener = await self._listen(lambda: HttpProtocol(self))
-        for number in self._stop_signals:
-            with contextlib.suppress(NotImplementedError):  # Windows
-                asyncio.get_running_loop().add_signal_handler(number, self._released.set)
+        if self._listener is None:
+            for number in self._stop_signals:
+                with contextlib.suppress(NotImplementedError):  # Windows
+                    asyncio.get_running_loop().add_signal_handler(number, self._released.set)
+            try:
+                self._listener = await self._listen(lambda: HttpProtocol(self))
+            except BaseException:
+                self._let_go_of_signals()
+                raise
         return self
 
     def _let_go_of_signals(self) -> None:
@@ -143,25 +152,30 @@ class Server:
         code: int | None = None
         try:
             await self.on_upgrade(request, socket, head)
-            if not socket.handshake_sent:
-                socket.refuse(InvalidHandshake("the upgrade was not accepted", 403))
-        except (ConnectionLost, PayloadTooBig, ProtocolError) as error:
-            # The peer's doing, and it was told: nothing for the operator to mend.
-            logger.info("connection from %s: %s", socket.get_extra_info("peername"), error)
-            code = getattr(error, "close_code", None)
+            socket.refuse(InvalidHandshake("the upgrade was not accepted", 403))
         except asyncio.CancelledError:
             socket.abort()
             raise
-        except Exception as error:
-            if isinstance(error, InvalidHandshake) and not socket.handshake_sent:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the peer is told and the operator reads it
+            code = self._answer_failure(request, socket, error)
+        await socket.finish(CloseCode.GOING_AWAY if self.closing and code is None else code)
+
+    def _answer_failure(self, request: Request, socket: Socket, error: Exception) -> int | None:
+        """What left the handler -> the code to close with; what is nobody's intention is logged, once."""
+        if error is socket.error or (isinstance(error, ConnectionLost) and not socket.is_open):
+            # The doing of this connection's peer, which was told: nothing for the operator to mend.
+            logger.info("connection from %s: %s", socket.get_extra_info("peername"), error)
+            return getattr(error, "close_code", None)
+        if isinstance(error, InvalidHandshake) and not socket.handshake_sent:
+            try:
                 socket.refuse(error)
+            except ValueError as wrong:
+                error = wrong
             else:
-                logger.exception("on_upgrade failed for %s", request.target)
-                socket.refuse(InvalidHandshake("internal server error", 500))
-                code = CloseCode.INTERNAL_ERROR
-        if self._closing and code is None:
-            code = CloseCode.GOING_AWAY
-        await socket.finish(code)
+                return None
+        logger.error("on_upgrade failed for %s", request.target, exc_info=error)
+        socket.refuse(InvalidHandshake("internal server error", 500))
+        return CloseCode.INTERNAL_ERROR
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -172,25 +186,28 @@ class HttpProtocol(asyncio.Protocol):
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADERS_SIZE)
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._method = "GET"
         self._answered = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self._server.closing:
+            self.drop()
+            return
         self._server.requests.add(self)
         self._timer = asyncio.get_running_loop().call_later(self._server.open_timeout, self.drop)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
-        if self._task is not None:
-            self._task.cancel()
+        if self.task is not None:
+            self.task.cancel()
 
     def eof_received(self) -> bool:
-        return self._task is not None  # who asks and half-closes is still answered
+        return self.task is not None and not self._answered  # who asks and half-closes is still answered
 
     def data_received(self, data: bytes) -> None:
-        if self._task is not None or self._answered:
+        if self.task is not None or self._answered:
             return  # one request a connection: what follows it is not read
         try:
             self._http.receive_data(data)
@@ -199,9 +216,9 @@ class HttpProtocol(asyncio.Protocol):
                 self._method = event.method.decode()
                 self._dispatch(request_from_h11(event))
         except h11.RemoteProtocolError as error:
-            self._answer_error(InvalidHandshake(f"malformed request: {error}", error.error_status_hint))
+            self._answer(response_to(InvalidHandshake(f"malformed request: {error}", error.error_status_hint)))
         except InvalidHandshake as error:
-            self._answer_error(error)
+            self._answer(response_to(error))
 
     def drop(self) -> None:
         """End the connection, answered or not."""
@@ -216,6 +233,7 @@ class HttpProtocol(asyncio.Protocol):
     def _dispatch(self, request: Request) -> None:
         assert self._transport is not None
         assert self._timer is not None
+        self._timer.cancel()
         if is_websocket_upgrade(request):
             check_request(request)
             self._http.next_event()  # EndOfMessage: what h11 holds from here on is no HTTP
@@ -223,26 +241,23 @@ class HttpProtocol(asyncio.Protocol):
             self._server.upgrade(request, self._transport, self._http.trailing_data[0])
         else:
             check_no_body(request)
-            self._timer.cancel()
-            self._task = asyncio.create_task(self._respond(request))
+            self.task = asyncio.create_task(self._respond(request))
 
     async def _respond(self, request: Request) -> None:
         try:
-            if self._server.on_request is None:
-                raise upgrade_required("this resource speaks WebSocket only")
-            response = await self._server.on_request(request)
-            if response is None:
-                raise InvalidHandshake("not found", 404)
-            self._answer(response)
-        except InvalidHandshake as error:
-            self._answer_error(error)
+            self._answer(await self._response(request))
         except Exception:
             logger.exception("on_request failed for %s", request.target)
-            self._answer_error(InvalidHandshake("internal server error", 500))
+            self._answer(response_to(InvalidHandshake("internal server error", 500)))
 
-    def _answer_error(self, error: InvalidHandshake) -> None:
-        headers = [("Content-Type", "text/plain; charset=utf-8"), *error.headers]
-        self._answer(Response(error.status, headers, error.body))
+    async def _response(self, request: Request) -> Response:
+        if self._server.on_request is None:
+            return response_to(upgrade_required("this resource speaks WebSocket only"))
+        try:
+            response = await self._server.on_request(request)
+        except InvalidHandshake as error:
+            return response_to(error)
+        return response_to(InvalidHandshake("not found", 404)) if response is None else response
 
     def _answer(self, response: Response) -> None:
         """Write the response and end the connection, in the order that lets the peer read it (see LINGER)."""
@@ -254,7 +269,11 @@ class HttpProtocol(asyncio.Protocol):
         self._answered = True
         if transport.can_write_eof():
             transport.write_eof()
-        asyncio.get_running_loop().call_later(LINGER, transport.close)
+        loop = asyncio.get_running_loop()
+        loop.call_later(LINGER, transport.close)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_later(self._server.close_timeout, self.drop)
 
 
 def serve(

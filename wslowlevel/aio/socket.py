@@ -10,6 +10,7 @@ import asyncio
 from typing import cast
 
 from ..connection import Connection
+from ..errors import WebSocketError
 from .duplex import CLOSE_TIMEOUT, READ_LIMIT, WRITE_LIMIT, Duplex
 
 
@@ -35,6 +36,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         self._writing_paused = False
         self._turn_is_due = False
         self._senders: set[asyncio.Future[None]] = set()
+        self._closed = self._loop.create_future()
 
     @property
     def handshake_sent(self) -> bool:
@@ -46,6 +48,20 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         if early:
             self._received(connection.feed(early), len(early))
         self._update_reading()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether frames can be sent: after the handshake, until a Close frame was sent or the connection is lost."""
+        return self._may_send and not self._lost and self.sent is None
+
+    @property
+    def error(self) -> WebSocketError | MemoryError | None:
+        """The peer's violation, or crossed limit, that ended what can be received; None while there is none."""
+        return self._connection.error
+
+    async def wait_closed(self) -> None:
+        """Wait until the transport is gone."""
+        await asyncio.shield(self._closed)
 
     async def finish(self, code: int | None = None, reason: str = "") -> None:
         """Close, drop what still arrives, and wait until the connection is gone."""
@@ -83,16 +99,22 @@ class Socket(Duplex, asyncio.BufferedProtocol):
             self._update_reading()
             self._wake()
 
-    def eof_received(self) -> None:
-        # The transport closes itself next, once it has written what it was given.
+    def eof_received(self) -> bool:
+        if self._connection.received is not None and not self._ended and self.get_extra_info("ssl_object") is None:
+            # A Close frame came before the end, and what came before that may still be answered.
+            self._start_close_timer()
+            return True
         self._lose()
         self._wake()
+        return False  # the transport closes itself, once it has written what it was given
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._writing_paused = False
         self._gone()
         self._wake()
         self._wake_senders()
+        if not self._closed.done():
+            self._closed.set_result(None)
 
     def pause_writing(self) -> None:
         self._writing_paused = True
@@ -131,7 +153,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         """Read while there is room for messages, and for the answers that the peer makes us queue without reading."""
         if self._transport is None or self._lost:
             return
-        room = self._undelivered <= READ_LIMIT and self._queued < WRITE_LIMIT
+        room = self._undelivered <= READ_LIMIT and self._queued < WRITE_LIMIT and self._connection.error is None
         wanted = self._discarding or (self._opened and room)
         if wanted and not self._reading:
             self._transport.resume_reading()

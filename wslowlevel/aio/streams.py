@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from ..errors import InvalidHandshake
 from ..http1 import MAX_HEADERS_SIZE, Request, parse_request
 from ..wire import READ_SIZE
-from .duplex import Duplex
+from .duplex import Duplex, Sent
 
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -40,12 +40,19 @@ class StreamSocket(Duplex):
     async def _wait_readable(self) -> None:
         try:
             data = await self._reader.read(READ_SIZE)
-        except ConnectionError:
+        except OSError:
             data = b""
         if data:
             self._received(self._connection.feed(data), len(data))
+        elif self._writer.is_closing():
+            self._gone()
         else:
             self._lose()
+
+    def send(self, frame: bytes | bytearray | memoryview) -> Sent:
+        if self._writer.is_closing():
+            self._gone()  # by whom the pair belongs to
+        return super().send(frame)
 
     @property
     def must_wait(self) -> bool:
@@ -55,7 +62,7 @@ class StreamSocket(Duplex):
         self.flush()
         try:
             await self._writer.drain()
-        except ConnectionError:
+        except OSError:
             self._gone()
             raise self._connection.lost() from None
 
