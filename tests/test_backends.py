@@ -82,16 +82,10 @@ def test_defaults_of_records(both: Both, name: str) -> None:
     assert repr(getattr(both.py, name)(**CONSTRUCTORS[name])) == repr(getattr(both.cy, name)(**CONSTRUCTORS[name]))
 
 
-@pytest.mark.parametrize("path", [*FUNCTIONS, *RECORDS, "Utf8Validator", *METHODS])
+@pytest.mark.parametrize("path", [*FUNCTIONS, *RECORDS, *DECODERS, "Utf8Validator", *METHODS])
 def test_docstrings(both: Both, path: str) -> None:
     assert inspect.getdoc(find(both.py, path)) == inspect.getdoc(find(both.cy, path))
     assert inspect.getdoc(find(both.py, path))
-
-
-@pytest.mark.parametrize("name", DECODERS)
-def test_docstrings_of_decoders_start_the_same(both: Both, name: str) -> None:
-    first, second = (str(inspect.getdoc(getattr(codec, name))).splitlines()[0] for codec in both)
-    assert first == second
 
 
 # -- The choice, each in an interpreter of its own --------------------------------------------------------------------

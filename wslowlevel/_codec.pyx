@@ -866,7 +866,7 @@ cdef class _Decoder:
         return None
 
     cdef int _end_fragment(self, list items) except -1:
-        self._take_payload()
+        self._take_payload()  # so that a bare _Decoder, which nobody needs, keeps its memory in order too
         return 0
 
     cdef bytes _take_payload(self):
@@ -878,7 +878,30 @@ cdef class _Decoder:
 
 @cython.final
 cdef class FrameDecoder(_Decoder):
-    """bytes -> frames: every rule of RFC 6455 is checked, nothing is joined."""
+    """bytes -> frames: every rule of RFC 6455 is checked, nothing is joined.
+
+    Args:
+        role: who we are, "server" or "client"; so who must mask.
+        strict: False lets reserved opcodes, reserved bits and either masking pass, to be seen on the frame.
+        require_mask: False lets a server take unmasked frames; a client takes no masked ones all the same.
+        max_message_size: bytes that the frames of one message may hold together, None for no limit.
+        max_frame_size: bytes that one frame may hold, None for no limit.
+        max_fragments: frames that one message may have, empty ones included, None for no limit.
+        allow_rsv: the reserved bits (:class:`wslowlevel.Rsv`) that an extension has negotiated for the frame that
+            opens a message. Text under such a bit is not checked for UTF-8.
+
+    Every limit is inclusive, concerns data frames, and is judged as soon as a header tells the length; crossing one
+    is PayloadTooBig.
+
+    Attributes:
+        error: what ended the stream, None while it goes on. It is known as soon as the bytes that prove it were fed,
+            and raised by the same call, or by the next one when that call still had something to hand out.
+        closed: whether a Close frame was handed out; what arrives after it is discarded (RFC 6455 §1.4).
+        buffered: bytes held of a frame or message that is not complete.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind.
+    """
 
     def __init__(
         self, *, role, strict=True, require_mask=True, max_message_size=None, max_frame_size=wire.DEFAULT_MAX_SIZE,
@@ -903,7 +926,13 @@ cdef class FrameDecoder(_Decoder):
 
 @cython.final
 cdef class MessageDecoder(_Decoder):
-    """bytes -> messages: as :class:`FrameDecoder`, with the fragments of a message joined."""
+    """bytes -> messages: as :class:`FrameDecoder`, with the fragments of a message joined.
+
+    Control frames are handed out as messages too, in their place, also from between the fragments of another.
+
+    Arguments and attributes are those of :class:`FrameDecoder`; by default a message may have 16 MiB and 16,384
+    fragments.
+    """
 
     def __init__(
         self, *, role, strict=True, require_mask=True, max_message_size=wire.DEFAULT_MAX_SIZE, max_frame_size=None,

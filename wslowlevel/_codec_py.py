@@ -542,12 +542,6 @@ class _Decoder(Generic[_Item]):
 
     A frame is read in two steps, `_read_header` and `_read_payload`. Each takes what is there and leaves its state in
     the attributes, so that data may be cut anywhere.
-
-    Attributes:
-        error: what ended the stream, None while it goes on. It is known as soon as the bytes that prove it were fed,
-            and raised by the same call, or by the next one when that call still had something to hand out.
-        closed: whether a Close frame was handed out; what arrives after it is discarded (RFC 6455 §1.4).
-        buffered: bytes held of a frame or message that is not complete.
     """
 
     def __init__(
@@ -829,8 +823,14 @@ class FrameDecoder(_Decoder[Frame]):
         allow_rsv: the reserved bits (:class:`wslowlevel.Rsv`) that an extension has negotiated for the frame that
             opens a message. Text under such a bit is not checked for UTF-8.
 
-    Every limit is inclusive, concerns data frames, and is judged when the header is there; crossing one is
-    PayloadTooBig.
+    Every limit is inclusive, concerns data frames, and is judged as soon as a header tells the length; crossing one
+    is PayloadTooBig.
+
+    Attributes:
+        error: what ended the stream, None while it goes on. It is known as soon as the bytes that prove it were fed,
+            and raised by the same call, or by the next one when that call still had something to hand out.
+        closed: whether a Close frame was handed out; what arrives after it is discarded (RFC 6455 §1.4).
+        buffered: bytes held of a frame or message that is not complete.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind.
@@ -863,7 +863,8 @@ class MessageDecoder(_Decoder[Message]):
 
     Control frames are handed out as messages too, in their place, also from between the fragments of another.
 
-    Args: see :class:`FrameDecoder`; by default a message may have 16 MiB and 16,384 fragments.
+    Arguments and attributes are those of :class:`FrameDecoder`; by default a message may have 16 MiB and 16,384
+    fragments.
     """
 
     def __init__(
