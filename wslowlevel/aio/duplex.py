@@ -277,9 +277,7 @@ class Duplex(ABC):
         self._start_close_timer()
         if self.received is None or self._connection.error is not None:
             # The peer does not expect the end, and may be sending.
-            if self._transport.can_write_eof():
-                self._transport.write_eof()
-            self._loop.call_later(LINGER, self._transport.close)
+            linger(self._transport)
             self._discard()
         elif self.role == "server":
             # Both have said Close: the server closes first, so that TIME_WAIT is its own (§7.1.1).
@@ -361,6 +359,13 @@ def _owned(frame: object) -> bytes:
     if not isinstance(frame, (bytes, bytearray, memoryview)):
         raise TypeError(f"frame must be bytes-like, not {type(frame).__name__}")
     return bytes(frame)
+
+
+def linger(transport: asyncio.Transport) -> None:
+    """End our direction now, and the other one a little later (see LINGER)."""
+    if transport.can_write_eof():
+        transport.write_eof()
+    asyncio.get_running_loop().call_later(LINGER, transport.close)
 
 
 def write_chunks(transport: asyncio.WriteTransport, chunks: Sequence[bytes]) -> None:

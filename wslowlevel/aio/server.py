@@ -18,7 +18,7 @@ from ..frames import prepare_close_frame_payload
 from ..handshake import check_no_body, check_request, is_websocket_upgrade, upgrade_required
 from ..http1 import MAX_HEADERS_SIZE, Request, Response, encode_response, request_from_h11, response_to
 from ..wire import CloseCode
-from .duplex import CLOSE_TIMEOUT, LINGER
+from .duplex import CLOSE_TIMEOUT, linger
 from .socket import Socket
 
 logger = logging.getLogger("wslowlevel")
@@ -47,6 +47,7 @@ class Server:
         self.open_timeout = open_timeout
         self.close_timeout = close_timeout
         self._stop_signals = tuple(stop_signals)
+        self._taken_signals: list[signal.Signals] = []
         self._listen = listen
         self._listener: asyncio.Server | None = None
         self.closing = False
@@ -111,20 +112,23 @@ class Server:
 
     async def _start(self) -> Server:
         if self._listener is None:
-            for number in self._stop_signals:
-                with contextlib.suppress(NotImplementedError):  # Windows
-                    asyncio.get_running_loop().add_signal_handler(number, self._released.set)
             try:
+                self._take_signals()
                 self._listener = await self._listen(lambda: HttpProtocol(self))
             except BaseException:
                 self._let_go_of_signals()
                 raise
         return self
 
-    def _let_go_of_signals(self) -> None:
+    def _take_signals(self) -> None:
         for number in self._stop_signals:
-            with contextlib.suppress(NotImplementedError):
-                asyncio.get_running_loop().remove_signal_handler(number)
+            with contextlib.suppress(NotImplementedError):  # the event loops of Windows
+                asyncio.get_running_loop().add_signal_handler(number, self._released.set)
+                self._taken_signals.append(number)
+
+    def _let_go_of_signals(self) -> None:
+        while self._taken_signals:
+            asyncio.get_running_loop().remove_signal_handler(self._taken_signals.pop())
 
     def __await__(self) -> Generator[Any, None, Server]:
         return self._start().__await__()
@@ -260,20 +264,17 @@ class HttpProtocol(asyncio.Protocol):
         return response_to(InvalidHandshake("not found", 404)) if response is None else response
 
     def _answer(self, response: Response) -> None:
-        """Write the response and end the connection, in the order that lets the peer read it (see LINGER)."""
+        """Write the response and end the connection, in the order that lets the peer read it."""
         transport = self._transport
         assert transport is not None
         if transport.is_closing():
             return
         transport.write(encode_response(response, method=self._method))
         self._answered = True
-        if transport.can_write_eof():
-            transport.write_eof()
-        loop = asyncio.get_running_loop()
-        loop.call_later(LINGER, transport.close)
+        linger(transport)
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_later(self._server.close_timeout, self.drop)
+        self._timer = asyncio.get_running_loop().call_later(self._server.close_timeout, self.drop)
 
 
 def serve(
