@@ -15,17 +15,17 @@ import pytest
 from wslowlevel import codec as shim
 
 from .conftest import BACKENDS, Both
+from .vectors import DECODERS
 
 NAMES = sorted(set(shim.__all__) - {"BACKEND"})
 FUNCTIONS = [name for name in NAMES if name[0].islower()]
-RECORDS = ["Frame", "Header", "Message"]
-DECODERS = ["FrameDecoder", "MessageDecoder"]
+RECORDS = ["Chunk", "Frame", "Header", "Message"]
 METHODS = [
     *(f"Utf8Validator.{name}" for name in ("reset", "feed", "finish")),
     *(f"{decoder}.{name}" for decoder in DECODERS for name in ("feed", "get_buffer", "buffer_updated")),
 ]
 CONSTRUCTORS: dict[str, dict[str, Any]] = {
-    **{record: {"opcode": 1, "payload": b""} for record in ("Frame", "Message")},
+    **{record: {"opcode": 1, "payload": b""} for record in ("Chunk", "Frame", "Message")},
     "Header": {"opcode": 1, "payload_length": 0},
     **{decoder: {"role": "server"} for decoder in DECODERS},
     "Utf8Validator": {},

@@ -18,15 +18,15 @@ from wslowlevel.errors import WebSocketError
 from wslowlevel.wire import MAX_READ_SIZE, READ_SIZE
 
 from .conftest import Both
-from .vectors import KEY, WAYS, Decoder, Way, feed, patterned, receive
+from .vectors import COUNTERS, DECODERS, KEY, WAYS, Way, feed, patterned, receive, whole
 
-BOTH_DECODERS = pytest.mark.parametrize("name", ["FrameDecoder", "MessageDecoder"])
+EACH_DECODER = pytest.mark.parametrize("name", DECODERS)
 BOTH_WAYS = pytest.mark.parametrize("way", WAYS)
 MIB = 1024 * 1024
 
 
 def payloads(items: list[Any]) -> list[bytes]:
-    return [item.payload for item in items]
+    return [item.payload for item in whole(items)]
 
 
 def masked_frame(codec: ModuleType, opcode: int, payload: bytes, fin: int = 1) -> bytes:
@@ -34,7 +34,7 @@ def masked_frame(codec: ModuleType, opcode: int, payload: bytes, fin: int = 1) -
 
 
 class TestOwnership:
-    @BOTH_DECODERS
+    @EACH_DECODER
     @BOTH_WAYS
     def test_payloads_outlive_their_decoder(self, codec: ModuleType, name: str, way: Way) -> None:
         sent = [patterned(size) for size in (0, 1, 125, 126, 5000, READ_SIZE, 300_000, MIB)]
@@ -45,7 +45,7 @@ class TestOwnership:
         scribble()
         assert payloads(items) == [each for payload in sent for each in (payload, payload[:125])]
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_lent_views_outlive_their_decoder(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="server")
         stream, views, items = masked_frame(codec, 2, patterned(MIB)), [], []
@@ -63,7 +63,7 @@ class TestOwnership:
             view[:] = b"\x5a" * len(view)
             assert view.tobytes() == b"\x5a" * len(view)
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_a_changed_source_changes_no_message(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="client")
         payload = patterned(2 * READ_SIZE)
@@ -75,14 +75,14 @@ class TestOwnership:
         source.append(0)  # a BufferError while the decoder holds it
         assert payloads(items) == [payload, b"ping"]
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_a_source_is_not_changed(self, codec: ModuleType, name: str) -> None:
         source = bytearray(masked_frame(codec, 2, patterned(3000)))
         before = bytes(source)
         getattr(codec, name)(role="server").feed(source)
         assert source == before
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_a_reused_buffer_changes_no_message(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="server")
         items = []
@@ -104,22 +104,24 @@ def scribble() -> None:
 
 
 class TestLending:
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_sizes(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="server")
         for hint in (-1, 0, 1, 65536, 2**63 - 1):
             assert len(decoder.get_buffer(hint)) == READ_SIZE
         decoder.feed(codec.encode_header(2, MIB, mask_key=KEY))
+        before = MIB
         for remaining in (MIB, 300_000, MAX_READ_SIZE, MAX_READ_SIZE - 1, READ_SIZE + 1, READ_SIZE, READ_SIZE - 1, 1):
-            decoder.feed(bytes(remaining_of(decoder) - remaining))
+            decoder.feed(bytes(before - remaining))
             assert len(decoder.get_buffer()) == max(min(remaining, MAX_READ_SIZE), READ_SIZE)
+            before = remaining
 
     def test_a_view(self, codec: ModuleType) -> None:
         view = codec.MessageDecoder(role="server").get_buffer()
         assert (view.readonly, view.format, view.ndim, view.itemsize, view.c_contiguous) == (False, "B", 1, 1, True)
 
     @pytest.mark.parametrize("opcode", [1, 2])
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_inside_a_large_payload(self, codec: ModuleType, name: str, opcode: int) -> None:
         payload = patterned(MIB) if opcode == 2 else "naïve ".encode() * (MIB // 7)
         decoder = getattr(codec, name)(role="server")
@@ -139,26 +141,27 @@ class TestLending:
         assert start + READ_SIZE == end_of_payload
         assert message.payload == patterned(MIB)
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_fragments_are_not_lent(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="server", max_frame_size=None)
         parts = [patterned(300_000), patterned(200_000), patterned(100_000)]
         items = []
         for i, part in enumerate(parts):
             items += receive(decoder, masked_frame(codec, 2 if i == 0 else 0, part, fin=i == 2))
-        assert payloads(items) == (parts if name == "FrameDecoder" else [b"".join(parts)])
+        assert payloads(items) == ([b"".join(parts)] if name == "MessageDecoder" else parts)
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_taken_twice(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="client")
         frame = codec.encode_frame(2, patterned(MIB))
-        decoder.feed(frame[:-READ_SIZE])
+        items = decoder.feed(frame[:-READ_SIZE])
         first, second = decoder.get_buffer(), decoder.get_buffer()
         first[:] = bytes(READ_SIZE)
         second[:] = frame[-READ_SIZE:]
-        assert payloads(decoder.buffer_updated(READ_SIZE)) == [patterned(MIB)]
+        items += decoder.buffer_updated(READ_SIZE)
+        assert payloads(items) == [patterned(MIB)]
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_updated_in_part(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="server")
         stream, items, size = masked_frame(codec, 2, patterned(MIB)), [], 1
@@ -170,7 +173,7 @@ class TestLending:
             stream, size = stream[count:], size * 3
         assert payloads(items) == [patterned(MIB)]
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_not_taken(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="server")
         for _ in range(2):
@@ -180,7 +183,7 @@ class TestLending:
             assert decoder.buffer_updated(0) == []
 
     @pytest.mark.parametrize("nbytes", [-1, READ_SIZE + 1, 2**64, 1.0, "1", None])
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_wrong_counts(self, codec: ModuleType, name: str, nbytes: object) -> None:
         decoder = getattr(codec, name)(role="client")
         view = decoder.get_buffer()
@@ -194,37 +197,39 @@ class TestLending:
         with pytest.raises((TypeError, ValueError), match=r"^hint must be"):
             codec.FrameDecoder(role="client").get_buffer(hint)
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_feed_takes_the_view_back(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="client")
         frame = codec.encode_frame(2, patterned(MIB))
-        decoder.feed(frame[:1000])
+        items = decoder.feed(frame[:1000])
         view = decoder.get_buffer()
-        decoder.feed(frame[1000:2000])
+        items += decoder.feed(frame[1000:2000])
         view[:] = bytes(len(view))
         with pytest.raises(ValueError, match="without get_buffer"):
             decoder.buffer_updated(1)
         decoder.get_buffer()
-        assert payloads(decoder.feed(frame[2000:]))[0][1996:] == patterned(MIB)[1996:]
+        items += decoder.feed(frame[2000:])
+        assert payloads(items)[0][1996:] == patterned(MIB)[1996:]
 
     @pytest.mark.parametrize("start", [0, 1, 3, 64, 1000])
     @pytest.mark.parametrize("key", [None, KEY])
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_feed_takes_the_view_itself(self, codec: ModuleType, name: str, start: int, key: bytes | None) -> None:
         """As any other buffer: whatever part of it."""
         decoder = getattr(codec, name)(role="client" if key is None else "server")
         frame = codec.encode_frame(2, patterned(300_000), mask_key=key)
-        decoder.feed(frame[:1000])
+        items = decoder.feed(frame[:1000])
         view = decoder.get_buffer()
         view[start : start + 60_000] = frame[1000:61_000]
-        assert decoder.feed(view[start : start + 60_000]) == []
-        assert payloads(decoder.feed(frame[61_000:])) == [patterned(300_000)]
+        items += decoder.feed(view[start : start + 60_000])
+        items += decoder.feed(frame[61_000:])
+        assert payloads(items) == [patterned(300_000)]
 
 
 class TestReentrancy:
     """Python code that runs inside a call, and comes back: at worst a RuntimeError, never a crash."""
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_an_integer_that_feeds(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="client")
         frame = codec.encode_frame(2, patterned(300_000))
@@ -234,7 +239,7 @@ class TestReentrancy:
         scribble()
         assert outcome(lambda: decoder.feed(frame[:100])) in SETTLED
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_an_integer_that_lends(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="client")
         decoder.feed(codec.encode_frame(2, patterned(300_000))[:1000])
@@ -244,21 +249,23 @@ class TestReentrancy:
         assert outcome(lambda: decoder.get_buffer(Count(1, lambda: decoder.feed(b"x" * 299_003)))) in SETTLED
         scribble()
 
-    def test_the_same_in_both(self, both: Both) -> None:
+    @EACH_DECODER
+    def test_the_same_in_both(self, both: Both, name: str) -> None:
         def story(codec: ModuleType) -> list[object]:
-            decoder = codec.MessageDecoder(role="client")
+            decoder = getattr(codec, name)(role="client")
             frame = codec.encode_frame(2, patterned(300_000))
             decoder.feed(frame[:1000])
             decoder.get_buffer()[:5000] = frame[2000:7000]
             return [
                 outcome(lambda: decoder.buffer_updated(Count(5000, lambda: decoder.feed(frame[1000:2000])))),
                 decoder.buffered,
+                decoder.bytes_received,
                 repr(decoder.error),
             ]
 
         assert story(both.py) == story(both.cy)
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_a_finaliser_that_feeds(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="client", max_fragments=None)
         seen: set[str] = set()
@@ -274,7 +281,7 @@ class TestReentrancy:
 
     if sys.version_info >= (3, 12):
 
-        @BOTH_DECODERS
+        @EACH_DECODER
         def test_an_exporter_that_feeds(self, codec: ModuleType, name: str) -> None:
             decoder = getattr(codec, name)(role="client")
             frame = codec.encode_frame(2, patterned(300_000))
@@ -285,7 +292,7 @@ class TestReentrancy:
                 exporter = Exporter(b"y" * 2000, when, lambda: seen.add(outcome(lambda: decoder.feed(b"z" * 1000))))
                 assert outcome(partial(decoder.feed, exporter)) in SETTLED
             scribble()
-            assert decoder.buffered == 990 + 2 * 3000
+            assert decoder.bytes_received == 1000 + 2 * 3000
             assert seen == {"done"}
 
         def test_an_exporter_that_ends_the_message(self, codec: ModuleType) -> None:
@@ -364,7 +371,7 @@ def eager_collection() -> Iterator[None]:
         gc.set_threshold(*threshold)
 
 
-@BOTH_DECODERS
+@EACH_DECODER
 @BOTH_WAYS
 def test_threads_hammering_one_decoder(codec: ModuleType, name: str, way: Way) -> None:
     """One call at a time is the rule; who breaks it gets an error, or rubbish, but keeps the interpreter."""
@@ -397,21 +404,17 @@ def test_threads_hammering_one_decoder(codec: ModuleType, name: str, way: Way) -
     assert len(rounds) == 4 * 150
 
 
-def remaining_of(decoder: Decoder) -> int:
-    """Bytes that are due of the 1 MiB payload that TestLending begins."""
-    return MIB - decoder.buffered
-
-
 def test_feed_is_what_the_others_are_compared_with(codec: ModuleType) -> None:
     stream = masked_frame(codec, 2, patterned(READ_SIZE * 3 + 5)) * 2
     assert feed(codec.MessageDecoder(role="server"), stream) == receive(codec.MessageDecoder(role="server"), stream)
 
 
-@pytest.mark.parametrize("kind", ["FrameDecoder", "MessageDecoder"])
-def test_a_second_init_begins_a_new_stream(codec: ModuleType, kind: str) -> None:
-    decoder = getattr(codec, kind)(role="server")
+@EACH_DECODER
+def test_a_second_init_begins_a_new_stream(codec: ModuleType, name: str) -> None:
+    decoder = getattr(codec, name)(role="server")
     decoder.feed(codec.encode_frame(2, b"x" * 5000, fin=0, mask_key=b"mask") + b"\x80")
     decoder.__init__(role="server", max_message_size=10)
     assert (decoder.buffered, decoder.error, decoder.closed) == (0, None, False)
+    assert [getattr(decoder, counter) for counter in COUNTERS] == [0] * len(COUNTERS)
     frame = codec.encode_frame(2, b"y" * 10, mask_key=b"mask")
     assert [item.payload for item in decoder.feed(frame)] == [b"y" * 10]

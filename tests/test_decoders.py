@@ -17,6 +17,8 @@ from wslowlevel.wire import CLOSE_CODE_RANGES, DEFAULT_MAX_FRAGMENTS, DEFAULT_MA
 
 from .vectors import (
     ACCEPTED,
+    COUNTERS,
+    DECODERS,
     KEY,
     REFUSED,
     WAYS,
@@ -24,6 +26,7 @@ from .vectors import (
     Fields,
     Vector,
     Way,
+    chunked,
     feed,
     joined,
     masked,
@@ -31,9 +34,11 @@ from .vectors import (
     patterned,
     receive,
     ways_to_cut,
+    whole,
 )
 
-BOTH_DECODERS = pytest.mark.parametrize("name", ["FrameDecoder", "MessageDecoder"])
+EACH_DECODER = pytest.mark.parametrize("name", DECODERS)
+HOLDING_DECODERS = pytest.mark.parametrize("name", ["FrameDecoder", "MessageDecoder"])
 BOTH_WAYS = pytest.mark.parametrize("way", WAYS)
 BOTH_ROLES = pytest.mark.parametrize("role", ["server", "client"])
 
@@ -46,6 +51,8 @@ def expected(codec: ModuleType, name: str, frames: tuple[Fields, ...]) -> list[A
     """The objects that a decoder makes of some frames."""
     if name == "FrameDecoder":
         return [codec.Frame(*frame) for frame in frames]
+    if name == "ChunkDecoder":
+        return [codec.Chunk(*chunk) for chunk in chunked(frames)]
     return [codec.Message(*message) for message in joined(frames)]
 
 
@@ -72,36 +79,35 @@ def until_error(decoder: Decoder, pieces: Iterable[bytes], way: Way = feed) -> l
 
 class TestAccepted:
     @pytest.mark.parametrize("vector", ACCEPTED, ids=str)
-    @BOTH_DECODERS
+    @EACH_DECODER
     @BOTH_WAYS
     def test_cut_anywhere(self, codec: ModuleType, name: str, vector: Vector, way: Way) -> None:
-        whole = expected(codec, name, vector.frames)
         for pieces in ways_to_cut(vector.data):
             decoder = decoder_of(codec, name, vector)
             items = [item for piece in pieces for item in way(decoder, piece)]
-            assert items == whole
+            assert whole(items) == expected(codec, name, vector.frames)
             assert (decoder.error, decoder.buffered) == (None, 0)
             assert decoder.closed == (vector.frames[-1].opcode == 8)
 
     @pytest.mark.parametrize("vector", [vector for vector in ACCEPTED if vector.frames[-1].opcode != 8], ids=str)
-    @BOTH_DECODERS
+    @EACH_DECODER
     @BOTH_WAYS
     def test_followed_by_another_frame(self, codec: ModuleType, name: str, vector: Vector, way: Way) -> None:
         decoder = decoder_of(codec, name, vector)
         following = frame(codec, vector.role, 9, b"next")
         ping = Fields(9, b"next", mask_key=KEY if vector.role == "server" else None)
-        assert way(decoder, vector.data + following[:1]) == expected(codec, name, vector.frames)
+        assert whole(way(decoder, vector.data + following[:1])) == expected(codec, name, vector.frames)
         assert decoder.buffered == 1
         assert way(decoder, following[1:]) == expected(codec, name, (ping,))
 
     @pytest.mark.parametrize("vector", [vector for vector in ACCEPTED if len(vector.data) > 60_000], ids=str)
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_long_ones_byte_by_byte(self, codec: ModuleType, name: str, vector: Vector) -> None:
         decoder = decoder_of(codec, name, vector)
         items = []
         for i in range(len(vector.data)):
             items += decoder.feed(vector.data[i : i + 1])
-        assert items == expected(codec, name, vector.frames)
+        assert whole(items) == expected(codec, name, vector.frames)
 
     @pytest.mark.parametrize("vector", ACCEPTED, ids=str)
     def test_encoding_gives_the_very_bytes(self, codec: ModuleType, vector: Vector) -> None:
@@ -115,32 +121,32 @@ def bits(rest: list[Any]) -> dict[str, Any]:
 
 class TestRefused:
     @pytest.mark.parametrize("vector", REFUSED, ids=str)
-    @BOTH_DECODERS
+    @EACH_DECODER
     @BOTH_WAYS
     def test_at_the_earliest_byte(self, codec: ModuleType, name: str, vector: Vector, way: Way) -> None:
         decoder = decoder_of(codec, name, vector)
         items = []
         for i in range(vector.proof):
             items += way(decoder, vector.data[i : i + 1])
-        assert items == expected(codec, name, vector.frames)
+        assert whole(items) == expected(codec, name, vector.frames)
         assert decoder.error is None
         error = violation(decoder, vector.data[vector.proof : vector.proof + 1], way)
         assert (error.reason, error.close_code) == (vector.reason, vector.close_code)
         assert decoder.error is error
 
     @pytest.mark.parametrize("vector", REFUSED, ids=str)
-    @BOTH_DECODERS
+    @EACH_DECODER
     @BOTH_WAYS
     def test_cut_anywhere(self, codec: ModuleType, name: str, vector: Vector, way: Way) -> None:
         texts = set()
         for pieces in ways_to_cut(vector.data):
             decoder = decoder_of(codec, name, vector)
-            assert until_error(decoder, pieces, way) == expected(codec, name, vector.frames)
+            assert whole(until_error(decoder, pieces, way)) == expected(codec, name, vector.frames)
             texts.add(str(decoder.error))
         assert len(texts) == 1
 
     @pytest.mark.parametrize("vector", REFUSED, ids=str)
-    @BOTH_DECODERS
+    @EACH_DECODER
     @BOTH_WAYS
     def test_what_came_before_is_delivered_first(self, codec: ModuleType, name: str, vector: Vector, way: Way) -> None:
         ping = Fields(9, b"first", mask_key=KEY if vector.role == "server" else None)
@@ -156,7 +162,7 @@ class TestRefused:
 class TestLimits:
     """All inclusive, and judged by the header alone."""
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     @BOTH_ROLES
     @pytest.mark.parametrize("limit", [0, 1, 125, 126, 65535, 65536])
     @pytest.mark.parametrize("option", ["max_frame_size", "max_message_size"])
@@ -168,14 +174,14 @@ class TestLimits:
         assert str(limit + 1) in str(error)
         assert str(limit) in str(error)
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     @pytest.mark.parametrize("opcode", [8, 9, 10])
     def test_control_frames_are_not_counted(self, codec: ModuleType, name: str, opcode: int) -> None:
         decoder = getattr(codec, name)(role="client", max_frame_size=0, max_message_size=0, max_fragments=0)
         payload = b"\x03\xe8" + bytes(123)
         assert [item.payload for item in decoder.feed(codec.encode_frame(opcode, payload))] == [payload]
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_message_size_over_fragments(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="client", max_message_size=10)
         for fin, size in ((0, 4), (0, 6), (0, 0), (1, 0)):  # exactly the limit
@@ -184,12 +190,12 @@ class TestLimits:
         error = violation(decoder, codec.encode_header(0, 1))
         assert (error.reason, error.size, error.limit) == (Reason.MESSAGE_TOO_BIG, 11, 10)
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_frame_size_is_judged_before_message_size(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="client", max_frame_size=5, max_message_size=5)
         assert violation(decoder, codec.encode_header(2, 6)).reason is Reason.FRAME_TOO_BIG
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     @pytest.mark.parametrize("limit", [1, 2, 7])
     def test_fragments_empty_ones_included(self, codec: ModuleType, name: str, limit: int) -> None:
         decoder = getattr(codec, name)(role="client", max_fragments=limit)
@@ -203,7 +209,7 @@ class TestLimits:
         assert (error.reason, error.size, error.limit) == (Reason.TOO_MANY_FRAGMENTS, limit + 1, limit)
         assert error.close_code == 1009
 
-    @BOTH_DECODERS
+    @HOLDING_DECODERS
     def test_none_is_no_limit(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="client", max_frame_size=None, max_message_size=None, max_fragments=None)
         assert decoder.feed(codec.encode_header(2, 2**63 - 1) + b"begun") == []
@@ -232,7 +238,7 @@ class TestLimits:
 
     @pytest.mark.parametrize("option", ["max_frame_size", "max_message_size", "max_fragments"])
     @pytest.mark.parametrize("value", [-1, 2**63, 1.0, "1"])
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_wrong_limits(self, codec: ModuleType, name: str, option: str, value: object) -> None:
         with pytest.raises((TypeError, ValueError), match=option):
             getattr(codec, name)(role="server", **{option: value})
@@ -260,7 +266,7 @@ class TestCost:
         assert decoder.buffered == 200_001 * len(payload)
         assert decoder.feed(codec.encode_frame(0, b"", mask_key=KEY)) == [codec.Message(2, payload * 200_001, mask=1)]
 
-    @BOTH_DECODERS
+    @HOLDING_DECODERS
     @BOTH_WAYS
     def test_an_announced_payload_is_not_allocated(self, codec: ModuleType, name: str, way: Way) -> None:
         decoder = getattr(codec, name)(role="server")
@@ -319,7 +325,7 @@ class TestPermissive:
     """strict=False lets pass, and reports, what a strict decoder refuses by opcode, reserved bits and masking."""
 
     @pytest.mark.parametrize("opcode", range(1, 16))
-    @BOTH_DECODERS
+    @EACH_DECODER
     @BOTH_ROLES
     def test_every_opcode_rsv_and_masking(self, codec: ModuleType, name: str, role: str, opcode: int) -> None:
         for rsv, key in itertools.product(range(8), (None, KEY)):
@@ -346,7 +352,7 @@ class TestPermissive:
             ("8101ff", Reason.INVALID_UTF8),
         ],
     )
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_every_other_rule_stands(self, codec: ModuleType, name: str, data: str, reason: Reason) -> None:
         decoder = getattr(codec, name)(role="server", strict=False)
         until_error(decoder, [bytes.fromhex(data)])
@@ -357,7 +363,7 @@ class TestPermissive:
         assert decoder.feed(bytes.fromhex("730161 000162 c00163")) == [codec.Message(3, b"abc", 1, 1, 1)]
 
     @pytest.mark.parametrize("allowed", range(8))
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_allow_rsv(self, codec: ModuleType, name: str, allowed: int) -> None:
         for rsv in range(8):
             decoder = getattr(codec, name)(role="client", allow_rsv=Rsv(allowed))
@@ -374,14 +380,14 @@ class TestPermissive:
             codec.MessageDecoder(role="client", allow_rsv=value)
 
     @pytest.mark.parametrize("role", ["", "Server", b"server", None, 1, ["server"]])
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_wrong_role(self, codec: ModuleType, name: str, role: object) -> None:
         with pytest.raises(ValueError, match="role must be 'server' or 'client'"):
             getattr(codec, name)(role=role)
 
 
 class TestClose:
-    @BOTH_DECODERS
+    @EACH_DECODER
     @BOTH_ROLES
     @BOTH_WAYS
     def test_data_after_it_is_discarded(self, codec: ModuleType, name: str, role: str, way: Way) -> None:
@@ -399,7 +405,7 @@ class TestClose:
         assert decoder.feed(bytes.fromhex("010161 8800 800162")) == [codec.Message(8, b"")]
         assert decoder.closed
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     @pytest.mark.parametrize("strict", [True, False])
     def test_every_code(self, codec: ModuleType, name: str, strict: bool) -> None:
         accepted = []
@@ -415,7 +421,7 @@ class TestClose:
 
 
 class TestState:
-    @BOTH_DECODERS
+    @HOLDING_DECODERS
     def test_buffered(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="server")
         data = frame(codec, "server", 2, patterned(300))
@@ -433,24 +439,26 @@ class TestState:
             decoder.feed(codec.encode_frame(9, b"ping")[:4])
             assert decoder.buffered == held + 2
 
-    @BOTH_DECODERS
-    @pytest.mark.parametrize("attribute", ["error", "closed", "buffered"])
+    @EACH_DECODER
+    @pytest.mark.parametrize("attribute", ["error", "closed", "buffered", *COUNTERS])
     def test_read_only(self, codec: ModuleType, name: str, attribute: str) -> None:
         decoder = getattr(codec, name)(role="client")
         with pytest.raises(AttributeError):
             setattr(decoder, attribute, None)
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_a_wrong_argument_changes_nothing(self, codec: ModuleType, name: str) -> None:
         decoder = getattr(codec, name)(role="client")
-        decoder.feed(b"\x82\x03a")
+        items = decoder.feed(b"\x82\x03a")
         for wrong in ("text", 1, None, [1], memoryview(b"abcd")[::2]):
             with pytest.raises((TypeError, ValueError), match=r"^data must be"):
                 decoder.feed(wrong)
         assert decoder.error is None
-        assert [item.payload for item in decoder.feed(b"bc")] == [b"abc"]
+        items += decoder.feed(b"bc")
+        assert [item.payload for item in whole(items)] == [b"abc"]
+        assert decoder.bytes_received == 5
 
-    @BOTH_DECODERS
+    @EACH_DECODER
     def test_the_key_goes_on_over_cuts(self, codec: ModuleType, name: str) -> None:
         payload = patterned(5000)
         data = bytes.fromhex(masked("827e1388", payload))
@@ -458,10 +466,11 @@ class TestState:
         for size in (1, 2, 3, 5, 7, 63, 64, 65, 511, 513):
             decoder = getattr(codec, name)(role="server")
             pieces = [data[start : start + size] for start in range(0, len(data), size)]
-            assert [item.payload for piece in pieces for item in receive(decoder, piece)] == [payload]
+            items = [item for piece in pieces for item in receive(decoder, piece)]
+            assert [item.payload for item in whole(items)] == [payload]
 
-    def test_only_keywords(self, codec: ModuleType) -> None:
-        for decoder in (codec.FrameDecoder, codec.MessageDecoder):
-            for arguments, keywords in ((("server",), {}), ((), {}), ((), {"role": "server", "other": 1})):
-                with pytest.raises(TypeError):
-                    decoder(*arguments, **keywords)
+    @EACH_DECODER
+    def test_only_keywords(self, codec: ModuleType, name: str) -> None:
+        for arguments, keywords in ((("server",), {}), ((), {}), ((), {"role": "server", "other": 1})):
+            with pytest.raises(TypeError):
+                getattr(codec, name)(*arguments, **keywords)

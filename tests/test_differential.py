@@ -12,6 +12,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from wslowlevel.errors import PayloadTooBig, ProtocolError, WebSocketError
 from wslowlevel.wire import CLOSE_CODE_RANGES, Opcode
 
 from .conftest import Both
-from .vectors import REFUSED, VECTORS, Decoder, naive_mask, patterned
+from .vectors import COUNTERS, DECODERS, REFUSED, VECTORS, Decoder, naive_mask, patterned, whole
 
 profile = settings(
     max_examples=500,
@@ -151,6 +152,11 @@ class Judged(NamedTuple):
     error: object
     closed: bool
     buffered: int
+    counters: tuple[int, ...]
+
+
+def counters(decoder: Decoder) -> tuple[int, ...]:
+    return tuple(getattr(decoder, name) for name in COUNTERS)
 
 
 def described(error: BaseException | None) -> object:
@@ -197,7 +203,8 @@ def story(codec: ModuleType, name: str, arguments: dict[str, Any], stream: bytes
     for size, way in [*steps, Step(len(stream), "feed"), Step(0, "receive")]:
         result = handed_over(decoder, stream[:size], way)
         stream = stream[size:]
-        judged.append(Judged(result, described(decoder.error), decoder.closed, decoder.buffered))
+        error = described(decoder.error)
+        judged.append(Judged(result, error, decoder.closed, decoder.buffered, counters(decoder)))
     return judged
 
 
@@ -207,22 +214,17 @@ def cases(draw: st.DrawFn) -> tuple[dict[str, Any], bytes, list[Step]]:
     return arguments, draw(streams(arguments["role"])), draw(STEPS)
 
 
+@pytest.mark.parametrize("name", DECODERS)
 @profile
 @given(case=cases())
-def test_messages(both: Both, case: tuple[dict[str, Any], bytes, list[Step]]) -> None:
-    assert story(both.py, "MessageDecoder", *case) == story(both.cy, "MessageDecoder", *case)
-
-
-@profile
-@given(case=cases())
-def test_frames(both: Both, case: tuple[dict[str, Any], bytes, list[Step]]) -> None:
-    assert story(both.py, "FrameDecoder", *case) == story(both.cy, "FrameDecoder", *case)
+def test_streams(both: Both, name: str, case: tuple[dict[str, Any], bytes, list[Step]]) -> None:
+    assert story(both.py, name, *case) == story(both.cy, name, *case)
 
 
 @profile
 @given(stream=st.binary(max_size=200), arguments=options(), steps=STEPS)
 def test_random_bytes(both: Both, stream: bytes, arguments: dict[str, Any], steps: list[Step]) -> None:
-    for name in ("FrameDecoder", "MessageDecoder"):
+    for name in DECODERS:
         assert story(both.py, name, arguments, stream, steps) == story(both.cy, name, arguments, stream, steps)
 
 
@@ -230,15 +232,15 @@ def test_random_bytes(both: Both, stream: bytes, arguments: dict[str, Any], step
 @given(stream=streams("server"), steps=STEPS)
 def test_cuts_change_nothing(both: Both, stream: bytes, steps: list[Step]) -> None:
     """However a stream is cut, it says the same in the end."""
-    for codec in both:
+    for codec, name in itertools.product(both, DECODERS):
         ends = []
         for cuts in (steps, []):
-            decoder, items, rest = codec.MessageDecoder(role="server"), [], stream
+            decoder, rest = getattr(codec, name)(role="server"), stream
+            items = []
             for size, _ in [*cuts, Step(len(stream), "feed")]:
-                if decoder.error is None:
-                    items += fed(decoder, rest[:size])
+                items += fed(decoder, rest[:size])
                 rest = rest[size:]
-            ends.append((items, described(decoder.error), decoder.closed))
+            ends.append((whole(items), described(decoder.error), decoder.closed, counters(decoder)))
         assert ends[0] == ends[1]
 
 
@@ -326,6 +328,7 @@ VALUES: list[Callable[[], object]] = [
     lambda: ctypes.c_int(5),
 ]
 
+FLAGS = ("message_started", "frame_started", "frame_finished", "message_finished")
 ANY = st.sampled_from(VALUES)
 SOME = {
     "opcode": st.integers(0, 15),
@@ -339,7 +342,7 @@ SOME = {
     "role": st.sampled_from(["server", "client"]),
     "hint": st.integers(-1, 100),
     "nbytes": st.integers(0, 100),
-    **{name: st.integers(0, 1) for name in ("fin", "rsv1", "rsv2", "rsv3", "mask")},
+    **{name: st.integers(0, 1) for name in ("fin", "rsv1", "rsv2", "rsv3", "mask", *FLAGS)},
     **{name: st.booleans() for name in ("strict", "require_mask")},
     **dict.fromkeys(("max_message_size", "max_frame_size", "max_fragments"), LIMITS),
     "allow_rsv": st.integers(0, 7),
@@ -355,13 +358,12 @@ CALLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Header": (("opcode", "payload_length"), BITS),
     "Frame": (("opcode", "payload"), BITS),
     "Message": (("opcode", "payload"), ("rsv1", "rsv2", "rsv3", "mask")),
-    "FrameDecoder": (("role",), LIMITED),
-    "MessageDecoder": (("role",), LIMITED),
+    "Chunk": (("opcode", "payload"), (*FLAGS, "rsv1", "rsv2", "rsv3", "mask")),
     "Utf8Validator.feed": (("data",), ()),
-    "FrameDecoder.feed": (("data",), ()),
-    "MessageDecoder.feed": (("data",), ()),
-    "MessageDecoder.get_buffer": ((), ("hint",)),
-    "MessageDecoder.buffer_updated": (("nbytes",), ()),
+    **dict.fromkeys(DECODERS, (("role",), LIMITED)),
+    **{f"{name}.feed": (("data",), ()) for name in DECODERS},
+    **{f"{name}.get_buffer": ((), ("hint",)) for name in DECODERS},
+    **{f"{name}.buffer_updated": (("nbytes",), ()) for name in DECODERS},
 }
 """For each thing that can be called: what it must have, and what it may have."""
 
@@ -410,7 +412,7 @@ def comparable(result: object) -> object:
     if isinstance(result, memoryview):
         return len(result)
     if hasattr(result, "buffered"):
-        return result.error, result.closed, result.buffered  # type: ignore[attr-defined]
+        return result.error, result.closed, result.buffered, result.bytes_received  # type: ignore[attr-defined]
     return result
 
 

@@ -1,4 +1,4 @@
-"""Header, Frame and Message: values, compared by what they say."""
+"""Header, Frame, Message and Chunk: values, compared by what they say."""
 
 from __future__ import annotations
 
@@ -12,15 +12,26 @@ import pytest
 from .conftest import Both
 from .vectors import KEY
 
+FLAGS = ("message_started", "frame_started", "frame_finished", "message_finished")
 FULL: dict[str, dict[str, Any]] = {
     "Header": {"opcode": 2, "payload_length": 7, "fin": 0, "rsv1": 1, "rsv2": 0, "rsv3": 1, "mask_key": KEY},
     "Frame": {"opcode": 2, "payload": b"ab", "fin": 0, "rsv1": 1, "rsv2": 0, "rsv3": 1, "mask_key": KEY},
     "Message": {"opcode": 2, "payload": b"ab", "rsv1": 1, "rsv2": 0, "rsv3": 1, "mask": 1},
+    "Chunk": {
+        "opcode": 2,
+        "payload": b"ab",
+        **dict(zip(FLAGS, (0, 1, 0, 0), strict=True)),
+        "rsv1": 1,
+        "rsv2": 0,
+        "rsv3": 1,
+        "mask": 1,
+    },
 }
 DEFAULTS: dict[str, dict[str, Any]] = {
     "Header": {"opcode": 1, "payload_length": 0, "fin": 1, "rsv1": 0, "rsv2": 0, "rsv3": 0, "mask_key": None},
     "Frame": {"opcode": 1, "payload": b"", "fin": 1, "rsv1": 0, "rsv2": 0, "rsv3": 0, "mask_key": None},
     "Message": {"opcode": 1, "payload": b"", "rsv1": 0, "rsv2": 0, "rsv3": 0, "mask": 0},
+    "Chunk": {"opcode": 1, "payload": b"", **dict.fromkeys(FLAGS, 1), "rsv1": 0, "rsv2": 0, "rsv3": 0, "mask": 0},
 }
 EACH = pytest.mark.parametrize("name", FULL)
 
@@ -66,7 +77,7 @@ def test_equality_and_hash(codec: ModuleType, name: str) -> None:
     for field, value in DEFAULTS[name].items():
         if value != FULL[name][field]:
             assert one != record(**{**FULL[name], field: value}), field
-    assert codec.Frame(1, b"") != codec.Message(1, b"")
+    assert len({codec.Frame(1, b""), codec.Message(1, b""), codec.Chunk(1, b"")}) == 3
 
 
 @EACH
@@ -117,6 +128,11 @@ def test_pattern_matching(codec: ModuleType) -> None:
             assert (payload, payload_length) == (b"ping", 5)
         case _:
             pytest.fail("a frame and a header match by position")
+    match codec.Chunk(2, b"part", 0, 1, 0, 0, rsv1=1):
+        case codec.Chunk(2, payload, started, 1, 0, finished, rsv1, mask=mask):
+            assert (payload, started, finished, rsv1, mask) == (b"part", 0, 0, 1, 0)
+        case _:
+            pytest.fail("a chunk matches by position")
 
 
 @EACH
@@ -129,7 +145,14 @@ WRONG: list[tuple[str, str, object, type[Exception]]] = [
     *((name, "opcode", value, TypeError) for name in FULL for value in (None, "1", 1.5)),
     *((name, bit, value, ValueError) for name in FULL for bit in ("rsv1", "rsv2", "rsv3") for value in (-1, 2)),
     *((name, "fin", value, ValueError) for name in ("Header", "Frame") for value in (-1, 2)),
-    *((name, "payload", value, TypeError) for name in ("Frame", "Message") for value in ("a", bytearray(b"a"), None)),
+    *(("Chunk", flag, value, ValueError) for flag in FLAGS for value in (-1, 2)),
+    *(("Chunk", flag, value, TypeError) for flag in FLAGS for value in (None, "1", 1.0)),
+    *((name, "mask", value, ValueError) for name in ("Message", "Chunk") for value in (-1, 2)),
+    *(
+        (name, "payload", value, TypeError)
+        for name in ("Frame", "Message", "Chunk")
+        for value in ("a", bytearray(b"a"), None)
+    ),
     *((name, "mask_key", value, TypeError) for name in ("Header", "Frame") for value in ("abcd", bytearray(4), 1)),
     *((name, "mask_key", value, ValueError) for name in ("Header", "Frame") for value in (b"", b"abc", b"abcde")),
     *(("Header", "payload_length", value, ValueError) for value in (-1, 2**63)),
@@ -147,7 +170,8 @@ def test_wrong_arguments(codec: ModuleType, name: str, field: str, value: object
 @EACH
 def test_too_few_and_too_many_arguments(codec: ModuleType, name: str) -> None:
     record = getattr(codec, name)
-    for arguments, keywords in (((), {}), ((1,), {}), ((1, b"", 0, 0, 0, 0, None, 0), {}), ((1, b""), {"other": 1})):
+    full = tuple(FULL[name].values())
+    for arguments, keywords in (((), {}), (full[:1], {}), ((*full, 0), {}), (full[:2], {"other": 1})):
         with pytest.raises(TypeError):
             record(*arguments, **keywords)
 

@@ -62,6 +62,10 @@ class Vector(NamedTuple):
         return f"{self.role}: {self.name}{options}"
 
 
+DECODERS = ("FrameDecoder", "MessageDecoder", "ChunkDecoder")
+COUNTERS = ("bytes_received", "frames_received", "messages_received", "pings_received", "pongs_received")
+
+
 def joined(frames: Iterable[Fields]) -> list[tuple[Any, ...]]:
     """The messages of some frames (RFC 6455 §5.4), each in the order of the arguments of `Message`."""
     messages: list[tuple[Any, ...]] = []
@@ -69,12 +73,50 @@ def joined(frames: Iterable[Fields]) -> list[tuple[Any, ...]]:
     for frame in frames:
         of_message = [frame] if frame.opcode & CONTROL else [*fragments, frame]
         if frame.fin:
-            first = of_message[0]
-            bits = (first.rsv1, first.rsv2, first.rsv3, int(first.mask_key is not None))
-            messages.append((first.opcode, b"".join(each.payload for each in of_message), *bits))
+            payload = b"".join(each.payload for each in of_message)
+            messages.append((of_message[0].opcode, payload, *bits_of(of_message[0])))
         if not frame.opcode & CONTROL:
             fragments = [] if frame.fin else of_message
     return messages
+
+
+def chunked(frames: Iterable[Fields]) -> list[tuple[Any, ...]]:
+    """The chunks of some frames that arrive whole, each in the order of the arguments of `Chunk`."""
+    chunks: list[tuple[Any, ...]] = []
+    opener: Fields | None = None
+    for frame in frames:
+        starts = frame.opcode != Opcode.CONTINUATION
+        first = frame if starts or opener is None else opener
+        chunks.append((first.opcode, frame.payload, int(starts), 1, 1, frame.fin, *bits_of(first)))
+        if not frame.opcode & CONTROL:
+            opener = first
+    return chunks
+
+
+def bits_of(first: Fields) -> tuple[int, ...]:
+    """What a message, or a chunk, tells of the first frame of its message."""
+    return first.rsv1, first.rsv2, first.rsv3, int(first.mask_key is not None)
+
+
+def whole(items: Iterable[Any]) -> list[Any]:
+    """What a decoder handed out, with the chunks of each frame put together, if all of them are there."""
+    result: list[Any] = []
+    pieces: list[Any] = []
+    for item in items:
+        pieces.append(item)
+        if getattr(item, "frame_finished", 1):
+            result.append(put_together(pieces))
+            pieces = []
+    return result
+
+
+def put_together(pieces: list[Any]) -> Any:
+    first, last = pieces[0], pieces[-1]
+    if len(pieces) == 1:
+        return first
+    payload = b"".join(piece.payload for piece in pieces)
+    flags = (first.message_started, first.frame_started, last.frame_finished, last.message_finished)
+    return type(first)(first.opcode, payload, *flags, first.rsv1, first.rsv2, first.rsv3, first.mask)
 
 
 def naive_mask(data: bytes, key: bytes, offset: int = 0) -> bytes:
@@ -279,7 +321,7 @@ REFUSED = [vector for vector in VECTORS if vector.reason is not None]
 
 
 class Decoder(Protocol):
-    """What both decoders of both backends offer."""
+    """What the decoders of both backends offer."""
 
     @property
     def error(self) -> Any: ...
@@ -287,6 +329,16 @@ class Decoder(Protocol):
     def closed(self) -> bool: ...
     @property
     def buffered(self) -> int: ...
+    @property
+    def bytes_received(self) -> int: ...
+    @property
+    def frames_received(self) -> int: ...
+    @property
+    def messages_received(self) -> int: ...
+    @property
+    def pings_received(self) -> int: ...
+    @property
+    def pongs_received(self) -> int: ...
     def feed(self, data: Any) -> list[Any]: ...
     def get_buffer(self, hint: Any = -1) -> memoryview: ...
     def buffer_updated(self, nbytes: Any) -> list[Any]: ...

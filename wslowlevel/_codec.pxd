@@ -44,6 +44,13 @@ cdef class Message:
     cdef tuple _fields(self)
 
 
+cdef class Chunk:
+    cdef readonly uint8_t opcode, message_started, frame_started, frame_finished, message_finished
+    cdef readonly uint8_t rsv1, rsv2, rsv3, mask
+    cdef readonly bytes payload
+    cdef tuple _fields(self)
+
+
 cdef class _Lent:
     cdef bytes _owner
     cdef uint8_t *_start
@@ -59,6 +66,8 @@ cdef class _Decoder:
     cdef readonly bint closed
     cdef bint _busy
     cdef _Lent _read_buffer
+
+    cdef readonly uint64_t bytes_received, frames_received, messages_received, pings_received, pongs_received
 
     cdef uint8_t _head[14]
     cdef Py_ssize_t _head_length
@@ -81,6 +90,7 @@ cdef class _Decoder:
     cdef Py_ssize_t _held
 
     cdef int _begin_stream(self) except -1
+    cdef _Lent _new_read_buffer(self)
     cdef list _decode(self, const uint8_t *p, Py_ssize_t n)
     cdef int _parse(self, const uint8_t *p, Py_ssize_t n, list items) except -1
     cdef Py_ssize_t _read_header(self, const uint8_t *p, Py_ssize_t n) except -1
@@ -90,11 +100,14 @@ cdef class _Decoder:
     cdef int _begin_payload(self, const uint8_t *head, Py_ssize_t length) except -1
     cdef int _begin_fragment(self) except -1
     cdef Py_ssize_t _read_payload(self, const uint8_t *p, Py_ssize_t n, list items) except -1
+    cdef int _check_text(self, const uint8_t *p, Py_ssize_t n) except -1
     cdef uint8_t *_room(self, Py_ssize_t size) except NULL
     cdef bint _is_joined(self) noexcept
     cdef int _check_close(self, const uint8_t *p, Py_ssize_t n) except -1
     cdef int _end_frame(self, list items) except -1
+    cdef int _end_control(self, list items) except -1
     cdef object _control_item(self, bytes payload)
+    cdef int _end_piece(self, list items) except -1
     cdef int _end_fragment(self, list items) except -1
     cdef bytes _take_payload(self)
 
@@ -105,3 +118,7 @@ cdef class FrameDecoder(_Decoder):
 
 cdef class MessageDecoder(_Decoder):
     pass
+
+
+cdef class ChunkDecoder(_Decoder):
+    cdef Chunk _take_chunk(self)

@@ -1,6 +1,6 @@
 """The contract of both codec backends; what each name does is said in `_codec_py.py`."""
 
-from typing import final
+from typing import Generic, TypeVar, final
 
 from typing_extensions import Buffer
 
@@ -126,7 +126,78 @@ class Message:
     def text(self) -> str: ...
 
 @final
-class FrameDecoder:
+class Chunk:
+    __match_args__ = (
+        "opcode",
+        "payload",
+        "message_started",
+        "frame_started",
+        "frame_finished",
+        "message_finished",
+        "rsv1",
+        "rsv2",
+        "rsv3",
+        "mask",
+    )
+    def __init__(
+        self,
+        opcode: int,
+        payload: bytes,
+        message_started: int = 1,
+        frame_started: int = 1,
+        frame_finished: int = 1,
+        message_finished: int = 1,
+        rsv1: int = 0,
+        rsv2: int = 0,
+        rsv3: int = 0,
+        mask: int = 0,
+    ) -> None: ...
+    @property
+    def opcode(self) -> int: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def message_started(self) -> int: ...
+    @property
+    def frame_started(self) -> int: ...
+    @property
+    def frame_finished(self) -> int: ...
+    @property
+    def message_finished(self) -> int: ...
+    @property
+    def rsv1(self) -> int: ...
+    @property
+    def rsv2(self) -> int: ...
+    @property
+    def rsv3(self) -> int: ...
+    @property
+    def mask(self) -> int: ...
+
+_Item = TypeVar("_Item")
+
+class _Decoder(Generic[_Item]):
+    @property
+    def error(self) -> WebSocketError | MemoryError | None: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def buffered(self) -> int: ...
+    @property
+    def bytes_received(self) -> int: ...
+    @property
+    def frames_received(self) -> int: ...
+    @property
+    def messages_received(self) -> int: ...
+    @property
+    def pings_received(self) -> int: ...
+    @property
+    def pongs_received(self) -> int: ...
+    def feed(self, data: Buffer) -> list[_Item]: ...
+    def get_buffer(self, hint: int = -1) -> memoryview: ...
+    def buffer_updated(self, nbytes: int) -> list[_Item]: ...
+
+@final
+class FrameDecoder(_Decoder[Frame]):
     def __init__(
         self,
         *,
@@ -138,18 +209,9 @@ class FrameDecoder:
         max_fragments: int | None = None,
         allow_rsv: int = 0,
     ) -> None: ...
-    @property
-    def error(self) -> WebSocketError | MemoryError | None: ...
-    @property
-    def closed(self) -> bool: ...
-    @property
-    def buffered(self) -> int: ...
-    def feed(self, data: Buffer) -> list[Frame]: ...
-    def get_buffer(self, hint: int = -1) -> memoryview: ...
-    def buffer_updated(self, nbytes: int) -> list[Frame]: ...
 
 @final
-class MessageDecoder:
+class MessageDecoder(_Decoder[Message]):
     def __init__(
         self,
         *,
@@ -161,12 +223,17 @@ class MessageDecoder:
         max_fragments: int | None = ...,
         allow_rsv: int = 0,
     ) -> None: ...
-    @property
-    def error(self) -> WebSocketError | MemoryError | None: ...
-    @property
-    def closed(self) -> bool: ...
-    @property
-    def buffered(self) -> int: ...
-    def feed(self, data: Buffer) -> list[Message]: ...
-    def get_buffer(self, hint: int = -1) -> memoryview: ...
-    def buffer_updated(self, nbytes: int) -> list[Message]: ...
+
+@final
+class ChunkDecoder(_Decoder[Chunk]):
+    def __init__(
+        self,
+        *,
+        role: str,
+        strict: bool = True,
+        require_mask: bool = True,
+        max_message_size: int | None = None,
+        max_frame_size: int | None = None,
+        max_fragments: int | None = None,
+        allow_rsv: int = 0,
+    ) -> None: ...

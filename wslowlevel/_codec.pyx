@@ -1,5 +1,5 @@
 # cython: language_level=3, auto_pickle=False, autotestdict=False
-"""bytes -> Frame | Message and back, compiled  (RFC 6455 §5)
+"""bytes -> Frame | Message | Chunk and back, compiled  (RFC 6455 §5)
 
 The twin of `_codec_py.py`, which is the specification: the same names, in the same order, with the same answers. What is
 said there about rules and arguments is not said again here; comments are about memory.
@@ -39,6 +39,7 @@ cdef enum:  # compared with wire.py by a test, through _constants()
     TEXT = 0x1
     BINARY = 0x2
     CLOSE = 0x8
+    PING = 0x9
     PONG = 0xA
     CONTROL = 0x8
     MAX_CONTROL_LENGTH = 125
@@ -53,7 +54,7 @@ def _constants():
         "LENGTH_16": LENGTH_16, "LENGTH_64": LENGTH_64, "MAX_LENGTH_7": MAX_LENGTH_7, "MAX_LENGTH_16": MAX_LENGTH_16,
         "MAX_LENGTH_64": INT64_MAX, "MASK_KEY_LENGTH": MASK_KEY_LENGTH, "MAX_HEADER_LENGTH": MAX_HEADER_LENGTH,
         "Opcode.CONTINUATION": CONTINUATION, "Opcode.TEXT": TEXT, "Opcode.BINARY": BINARY, "Opcode.CLOSE": CLOSE,
-        "Opcode.PONG": PONG, "CONTROL": CONTROL, "MAX_CONTROL_LENGTH": MAX_CONTROL_LENGTH,
+        "Opcode.PING": PING, "Opcode.PONG": PONG, "CONTROL": CONTROL, "MAX_CONTROL_LENGTH": MAX_CONTROL_LENGTH,
         "CLOSE_CODE_LENGTH": CLOSE_CODE_LENGTH, "READ_SIZE": READ_SIZE, "MAX_READ_SIZE": MAX_READ_SIZE,
     }
 
@@ -441,7 +442,7 @@ cdef class Utf8Validator:
             raise self._error.with_traceback(None)
 
 
-# -- Frames and messages ----------------------------------------------------------------------------------------------
+# -- Frames, messages and chunks --------------------------------------------------------------------------------------
 
 
 @cython.final
@@ -502,9 +503,9 @@ cdef class Message:
     __match_args__ = ("opcode", "payload", "rsv1", "rsv2", "rsv3", "mask")
 
     def __init__(self, opcode, payload, rsv1=0, rsv2=0, rsv3=0, mask=0):
-        cdef uint8_t first = _first_byte(opcode, mask, rsv1, rsv2, rsv3)
+        cdef uint8_t first = _first_byte(opcode, 0, rsv1, rsv2, rsv3)
         self.payload = _checked_payload(payload)
-        self.opcode, self.mask = first & OPCODE, first >> 7
+        self.opcode, self.mask = first & OPCODE, _integer(mask, "mask", 0, 1)
         self.rsv1, self.rsv2, self.rsv3 = first >> 6 & 1, first >> 5 & 1, first >> 4 & 1
 
     @property
@@ -527,6 +528,60 @@ cdef class Message:
 
     def __reduce__(self):
         return Message, self._fields()
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Chunk:
+    """What arrived together of the payload of one frame, or one control frame (RFC 6455 §5.4, §5.5).
+
+    A control frame is one chunk with all its flags set.
+
+    Attributes:
+        opcode: 0 to 15; in a fragmented message, that of its first frame.
+        payload: its bytes, unmasked; owned by the chunk. Text may be cut inside a character.
+        message_started, frame_started: whether the message, the frame, begins with this chunk; 0 or 1.
+        frame_finished, message_finished: whether the frame, the message, ends with this chunk; 0 or 1.
+        rsv1, rsv2, rsv3: the reserved bits, 0 or 1, of the first frame of the message.
+        mask: the mask bit, 0 or 1, of the first frame of the message.
+    """
+
+    __match_args__ = (
+        "opcode", "payload", "message_started", "frame_started", "frame_finished", "message_finished",
+        "rsv1", "rsv2", "rsv3", "mask",
+    )
+
+    def __init__(
+        self, opcode, payload, message_started=1, frame_started=1, frame_finished=1, message_finished=1,
+        rsv1=0, rsv2=0, rsv3=0, mask=0,
+    ):
+        cdef uint8_t first = _first_byte(opcode, 0, rsv1, rsv2, rsv3)
+        self.payload = _checked_payload(payload)
+        self.opcode = first & OPCODE
+        self.message_started = _integer(message_started, "message_started", 0, 1)
+        self.frame_started = _integer(frame_started, "frame_started", 0, 1)
+        self.frame_finished = _integer(frame_finished, "frame_finished", 0, 1)
+        self.message_finished = _integer(message_finished, "message_finished", 0, 1)
+        self.rsv1, self.rsv2, self.rsv3 = first >> 6 & 1, first >> 5 & 1, first >> 4 & 1
+        self.mask = _integer(mask, "mask", 0, 1)
+
+    cdef tuple _fields(self):
+        return (
+            self.opcode, self.payload, self.message_started, self.frame_started, self.frame_finished,
+            self.message_finished, self.rsv1, self.rsv2, self.rsv3, self.mask,
+        )
+
+    def __eq__(self, other):
+        return (<Chunk>other)._fields() == self._fields() if type(other) is Chunk else NotImplemented
+
+    def __hash__(self):
+        return hash(self._fields())
+
+    def __repr__(self):
+        return _repr(self, self._fields())
+
+    def __reduce__(self):
+        return Chunk, self._fields()
 
 
 cdef str _repr(object record, tuple values):
@@ -569,12 +624,21 @@ cdef _Lent _lend(bytes owner, uint8_t *start, Py_ssize_t size):
     return lent
 
 
+cdef _Lent _lend_new(Py_ssize_t size):
+    cdef bytes memory = PyBytes_FromStringAndSize(NULL, size)
+    return _lend(memory, <uint8_t *>PyBytes_AS_STRING(memory), size)
+
+
+cdef Py_ssize_t _read_size(uint64_t remaining) noexcept:
+    return <Py_ssize_t>max(<uint64_t>READ_SIZE, min(remaining, <uint64_t>MAX_READ_SIZE))
+
+
 cdef class _Decoder:
-    """What the two decoders share: everything but what they hand out.
+    """What the three decoders share: everything but what they hand out.
 
     A payload is stored as it arrives, unmasked, in one of three places: a control frame's in `_control`; in `_payload`,
-    the object that will be handed out, when one frame is all of it; in `_joined` when a MessageDecoder has to join
-    fragments. `_held` says how much of the last two is filled.
+    the object that will be handed out, when one frame or chunk is all of it; in `_joined` when a MessageDecoder has to
+    join fragments. `_held` says how much of the last two is filled.
     """
 
     def __init__(
@@ -599,6 +663,8 @@ cdef class _Decoder:
         self.closed = self._in_payload = self._in_message = False
         self._head_length = self._control_length = self._held = 0
         self._message_size = self._fragments = 0
+        self.bytes_received = self.frames_received = self.messages_received = 0
+        self.pings_received = self.pongs_received = 0
         return 0
 
     @property
@@ -609,7 +675,7 @@ cdef class _Decoder:
         """Decode what came from the network, any C-contiguous buffer, cut anywhere.
 
         Returns:
-            What it completed; nothing in it is a view of the data.
+            The frames, messages or chunks that it gave; nothing in them is a view of the data.
 
         Raises:
             ProtocolError, PayloadTooBig: the peer broke a rule or a limit; raised again by every later call.
@@ -631,22 +697,23 @@ cdef class _Decoder:
 
         Returns:
             A writable view of 64 to 256 KiB, to be written to until the next call of any method and not after.
-            Inside a large payload the compiled codec lends the memory of that payload itself, so that nothing is
-            copied.
+            Inside a large payload the compiled FrameDecoder and MessageDecoder lend the memory of that payload itself,
+            so that nothing is copied.
         """
-        cdef Py_ssize_t size
-        cdef bytes memory
         _integer(hint, "hint", -1, INT64_MAX)
         if self._busy:
             raise errors.decoder_in_use()
-        if self._in_payload and self._fin and self._opcode in (TEXT, BINARY) and self._remaining >= READ_SIZE:
-            size = <Py_ssize_t>min(self._remaining, <uint64_t>MAX_READ_SIZE)
-            self._room(size)  # which may replace the payload by a larger one
-            self._read_buffer = _lend(self._payload, <uint8_t *>PyBytes_AS_STRING(self._payload) + self._held, size)
-        else:
-            memory = PyBytes_FromStringAndSize(NULL, READ_SIZE)
-            self._read_buffer = _lend(memory, <uint8_t *>PyBytes_AS_STRING(memory), READ_SIZE)
+        self._read_buffer = self._new_read_buffer()
         return memoryview(self._read_buffer)
+
+    cdef _Lent _new_read_buffer(self):
+        cdef bint whole = self._fin and self._opcode in (TEXT, BINARY)
+        cdef Py_ssize_t size
+        if not (self._in_payload and whole and self._remaining >= READ_SIZE):
+            return _lend_new(READ_SIZE)
+        size = _read_size(self._remaining)
+        self._room(size)  # which may replace the payload by a larger one
+        return _lend(self._payload, <uint8_t *>PyBytes_AS_STRING(self._payload) + self._held, size)
 
     def buffer_updated(self, nbytes):
         """Decode the first `nbytes` bytes of what `get_buffer` lent; otherwise as `feed`."""
@@ -661,6 +728,7 @@ cdef class _Decoder:
     cdef list _decode(self, const uint8_t *p, Py_ssize_t n):
         if self._busy:
             raise errors.decoder_in_use()
+        self.bytes_received += n
         if self.error is not None:
             raise self.error.with_traceback(None)
         cdef list items = []
@@ -786,7 +854,6 @@ cdef class _Decoder:
     cdef Py_ssize_t _read_payload(self, const uint8_t *p, Py_ssize_t n, list items) except -1:
         cdef Py_ssize_t size = <Py_ssize_t>min(<uint64_t>n, self._remaining)
         cdef uint8_t *room = self._room(size)
-        cdef size_t good
         if self._masked:
             ws_mask(room, p, size, self._mask_key, self._length - self._remaining)
         elif room != p:
@@ -797,15 +864,23 @@ cdef class _Decoder:
             if self._opcode == CLOSE:
                 self._check_close(room, size)
         else:
-            self._held += size
             if self._is_text:
-                good = ws_utf8_check(&self._text, room, size)
-                self._text_length += good
-                if good < <size_t>size:
-                    raise errors.invalid_utf8(self._text_length)
-        if not self._remaining:
+                self._check_text(room, size)
+            self._held += size
+        if self._remaining:
+            self._end_piece(items)
+        else:
             self._end_frame(items)
         return size
+
+    cdef int _check_text(self, const uint8_t *p, Py_ssize_t n) except -1:
+        cdef size_t good = ws_utf8_check(&self._text, p, n)
+        self._text_length += good
+        if good < <size_t>n:
+            raise errors.invalid_utf8(self._text_length)
+        if self._fin and not self._remaining and self._text.due:
+            raise errors.unfinished_utf8(self._text_length)
+        return 0
 
     cdef uint8_t *_room(self, Py_ssize_t size) except NULL:
         """Where the next `size` bytes of the payload go; memory grows with what arrives, not with what is announced."""
@@ -850,20 +925,29 @@ cdef class _Decoder:
     cdef int _end_frame(self, list items) except -1:
         self._in_payload = False
         if self._opcode & CONTROL:
-            items.append(self._control_item(PyBytes_FromStringAndSize(<char *>self._control, self._control_length)))
-            self._control_length = 0
-            self.closed = self._opcode == CLOSE
-            return 0
-        if self._fin and self._is_text and self._text.due:
-            raise errors.unfinished_utf8(self._text_length)
-        self._end_fragment(items)
-        if self._fin:
-            self._in_message = False
-            self._message_size = self._fragments = 0
+            self._end_control(items)
+        else:
+            self._end_fragment(items)
+            if self._fin:
+                self._in_message = False
+                self._message_size = self._fragments = 0
+                self.messages_received += 1
+        self.frames_received += 1
+        return 0
+
+    cdef int _end_control(self, list items) except -1:
+        items.append(self._control_item(PyBytes_FromStringAndSize(<char *>self._control, self._control_length)))
+        self._control_length = 0
+        self.closed = self._opcode == CLOSE
+        self.pings_received += self._opcode == PING
+        self.pongs_received += self._opcode == PONG
         return 0
 
     cdef object _control_item(self, bytes payload):
         return None
+
+    cdef int _end_piece(self, list items) except -1:
+        return 0
 
     cdef int _end_fragment(self, list items) except -1:
         self._take_payload()  # so that a bare _Decoder, which nobody needs, keeps its memory in order too
@@ -898,6 +982,11 @@ cdef class FrameDecoder(_Decoder):
             and raised by the same call, or by the next one when that call still had something to hand out.
         closed: whether a Close frame was handed out; what arrives after it is discarded (RFC 6455 §1.4).
         buffered: bytes held of a frame or message that is not complete.
+        bytes_received: bytes given to `feed` and `buffer_updated`, those included that a Close frame or an error made
+            worthless.
+        frames_received: frames of any kind that arrived whole, and broke no rule.
+        messages_received: the same of text and binary messages.
+        pings_received, pongs_received: the same of ping and pong frames.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind.
@@ -957,3 +1046,68 @@ cdef Message _message(uint8_t opcode, bytes payload, uint8_t rsv, uint8_t mask):
     message.opcode, message.payload, message.mask = opcode, payload, mask
     message.rsv1, message.rsv2, message.rsv3 = rsv >> 2, rsv >> 1 & 1, rsv & 1
     return message
+
+
+@cython.final
+cdef class ChunkDecoder(_Decoder):
+    """bytes -> chunks: as :class:`FrameDecoder`, with the payload of each data frame handed out as it arrives.
+
+    A call of `feed` or `buffer_updated` gives one chunk of each data frame whose payload it brings bytes of, and one of
+    each that is empty; nothing of such a payload is held between calls. UTF-8 is checked over all chunks of a text
+    message: the chunk that proves it wrong is not handed out. Control frames come whole, in their place, also from
+    between the fragments of a message.
+
+    Arguments and attributes are those of :class:`FrameDecoder`; by default a message may have any size and any number
+    of fragments, for none of it is held.
+    """
+
+    def __init__(
+        self, *, role, strict=True, require_mask=True, max_message_size=None, max_frame_size=None, max_fragments=None,
+        allow_rsv=0,
+    ):
+        _Decoder.__init__(
+            self, role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv
+        )
+
+    cdef _Lent _new_read_buffer(self):
+        return _lend_new(_read_size(self._remaining if self._in_payload else 0))
+
+    cdef uint8_t *_room(self, Py_ssize_t size) except NULL:
+        """Each chunk of data is an object of its own, and of its very size."""
+        if self._opcode & CONTROL:
+            return _Decoder._room(self, size)
+        self._payload = PyBytes_FromStringAndSize(NULL, size)
+        return <uint8_t *>PyBytes_AS_STRING(self._payload)
+
+    cdef object _control_item(self, bytes payload):
+        return _chunk(self._opcode, payload, 1, 1, 1, 1, self._rsv, self._masked)
+
+    cdef int _end_piece(self, list items) except -1:
+        if self._held:
+            items.append(self._take_chunk())
+        return 0
+
+    cdef int _end_fragment(self, list items) except -1:
+        items.append(self._take_chunk())
+        return 0
+
+    cdef Chunk _take_chunk(self):
+        cdef bint started = <uint64_t>self._held == self._length - self._remaining
+        cdef bint finished = not self._remaining
+        return _chunk(
+            self._message_opcode, self._take_payload(),
+            started and self._opcode != CONTINUATION, started, finished, finished and self._fin,
+            self._message_rsv, self._message_mask,
+        )
+
+
+cdef Chunk _chunk(
+    uint8_t opcode, bytes payload, bint message_started, bint frame_started, bint frame_finished, bint message_finished,
+    uint8_t rsv, uint8_t mask,
+):
+    cdef Chunk chunk = Chunk.__new__(Chunk)
+    chunk.opcode, chunk.payload, chunk.mask = opcode, payload, mask
+    chunk.message_started, chunk.frame_started = message_started, frame_started
+    chunk.frame_finished, chunk.message_finished = frame_finished, message_finished
+    chunk.rsv1, chunk.rsv2, chunk.rsv3 = rsv >> 2, rsv >> 1 & 1, rsv & 1
+    return chunk

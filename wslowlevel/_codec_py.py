@@ -1,9 +1,9 @@
-"""bytes -> Frame | Message and back, in pure Python  (RFC 6455 §5)
+"""bytes -> Frame | Message | Chunk and back, in pure Python  (RFC 6455 §5)
 
 This file is the specification of the codec: `_codec.pyx` does the same, compiled, and gives the same answer to the byte
 and to the wording of an error. Its parts stand in the order in which data passes them:
 
-    masking -> header -> UTF-8 -> frames and messages -> the decoders
+    masking -> header -> UTF-8 -> frames, messages and chunks -> the decoders
 
 Four rules hold throughout. Nothing is judged later than at the byte that proves it wrong. Nothing is stored before
 every rule about its header has passed. No payload byte is looked at twice, so that cost is linear however the data is
@@ -157,7 +157,7 @@ def _masked_by_tables(data: bytes | memoryview, key: bytes) -> bytes:
 
 
 class _Record:
-    """What Header, Frame and Message share: they are immutable, and equal when their fields are."""
+    """What Header, Frame, Message and Chunk share: they are immutable, and equal when their fields are."""
 
     __slots__ = ()
     __match_args__: ClassVar[tuple[str, ...]]
@@ -441,7 +441,7 @@ def _utf8_prefix(text: bytes) -> tuple[int, bytes]:
     return len(text), tail
 
 
-# -- Frames and messages ----------------------------------------------------------------------------------------------
+# -- Frames, messages and chunks --------------------------------------------------------------------------------------
 
 
 @final
@@ -505,14 +505,70 @@ class Message(_Record):
     mask: int
 
     def __init__(self, opcode: int, payload: bytes, rsv1: int = 0, rsv2: int = 0, rsv3: int = 0, mask: int = 0) -> None:
-        first = _first_byte(opcode, mask, rsv1, rsv2, rsv3)
-        self._fill(first & OPCODE, _checked_payload(payload), *_rsv_bits(first), first // FIN)
+        first = _first_byte(opcode, 0, rsv1, rsv2, rsv3)
+        self._fill(first & OPCODE, _checked_payload(payload), *_rsv_bits(first), _integer(mask, "mask", 0, 1))
 
     @property
     def text(self) -> str:
         if self.opcode != Opcode.TEXT:
             raise errors.not_text(self.opcode)
         return self.payload.decode()
+
+
+@final
+class Chunk(_Record):
+    """What arrived together of the payload of one frame, or one control frame (RFC 6455 §5.4, §5.5).
+
+    A control frame is one chunk with all its flags set.
+
+    Attributes:
+        opcode: 0 to 15; in a fragmented message, that of its first frame.
+        payload: its bytes, unmasked; owned by the chunk. Text may be cut inside a character.
+        message_started, frame_started: whether the message, the frame, begins with this chunk; 0 or 1.
+        frame_finished, message_finished: whether the frame, the message, ends with this chunk; 0 or 1.
+        rsv1, rsv2, rsv3: the reserved bits, 0 or 1, of the first frame of the message.
+        mask: the mask bit, 0 or 1, of the first frame of the message.
+    """
+
+    __slots__ = __match_args__ = (
+        *("opcode", "payload", "message_started", "frame_started", "frame_finished", "message_finished"),
+        *("rsv1", "rsv2", "rsv3", "mask"),
+    )
+    opcode: int
+    payload: bytes
+    message_started: int
+    frame_started: int
+    frame_finished: int
+    message_finished: int
+    rsv1: int
+    rsv2: int
+    rsv3: int
+    mask: int
+
+    def __init__(  # noqa: PLR0917 (a chunk has as many fields as it has)
+        self,
+        opcode: int,
+        payload: bytes,
+        message_started: int = 1,
+        frame_started: int = 1,
+        frame_finished: int = 1,
+        message_finished: int = 1,
+        rsv1: int = 0,
+        rsv2: int = 0,
+        rsv3: int = 0,
+        mask: int = 0,
+    ) -> None:
+        first = _first_byte(opcode, 0, rsv1, rsv2, rsv3)
+        self._fill(
+            first & OPCODE,
+            _checked_payload(payload),
+            _integer(message_started, "message_started", 0, 1),
+            _integer(frame_started, "frame_started", 0, 1),
+            _integer(frame_finished, "frame_finished", 0, 1),
+            _integer(message_finished, "message_finished", 0, 1),
+            *_rsv_bits(first),
+            _integer(mask, "mask", 0, 1),
+        )
 
 
 def _checked_payload(payload: object) -> bytes:
@@ -538,11 +594,23 @@ _OPCODES = frozenset(Opcode)
 
 
 class _Decoder(Generic[_Item]):
-    """What the two decoders share: everything but what they hand out.
+    """What the three decoders share: everything but what they hand out.
 
     A frame is read in two steps, `_read_header` and `_read_payload`. Each takes what is there and leaves its state in
     the attributes, so that data may be cut anywhere.
     """
+
+    # Python reads so many attributes much faster from slots.
+    __slots__ = (
+        *("_strict", "_must_be_masked", "_must_be_unmasked"),
+        *("_max_message_size", "_max_frame_size", "_max_fragments", "_allow_rsv"),
+        *("_error", "_closed", "_busy", "_read_buffer"),
+        *("_bytes_received", "_frames_received", "_messages_received", "_pings_received", "_pongs_received"),
+        *("_head", "_in_payload", "_fin", "_first", "_opcode", "_mask_key", "_length", "_remaining"),
+        *("_control", "_close_reason"),
+        *("_message_opcode", "_message_first", "_message_mask", "_message_size", "_fragments"),
+        *("_is_text", "_text", "_payload"),
+    )
 
     def __init__(
         self,
@@ -568,6 +636,9 @@ class _Decoder(Generic[_Item]):
         self._closed = False
         self._busy = False
         self._read_buffer: bytearray | None = None
+
+        self._bytes_received = self._frames_received = self._messages_received = 0
+        self._pings_received = self._pongs_received = 0
 
         # The frame that is arriving.
         self._head = b""
@@ -603,11 +674,31 @@ class _Decoder(Generic[_Item]):
     def buffered(self) -> int:
         return len(self._head) + len(self._control) + len(self._payload)
 
+    @property
+    def bytes_received(self) -> int:
+        return self._bytes_received
+
+    @property
+    def frames_received(self) -> int:
+        return self._frames_received
+
+    @property
+    def messages_received(self) -> int:
+        return self._messages_received
+
+    @property
+    def pings_received(self) -> int:
+        return self._pings_received
+
+    @property
+    def pongs_received(self) -> int:
+        return self._pongs_received
+
     def feed(self, data: object) -> list[_Item]:
         """Decode what came from the network, any C-contiguous buffer, cut anywhere.
 
         Returns:
-            What it completed; nothing in it is a view of the data.
+            The frames, messages or chunks that it gave; nothing in them is a view of the data.
 
         Raises:
             ProtocolError, PayloadTooBig: the peer broke a rule or a limit; raised again by every later call.
@@ -624,17 +715,18 @@ class _Decoder(Generic[_Item]):
 
         Returns:
             A writable view of 64 to 256 KiB, to be written to until the next call of any method and not after.
-            Inside a large payload the compiled codec lends the memory of that payload itself, so that nothing is
-            copied.
+            Inside a large payload the compiled FrameDecoder and MessageDecoder lend the memory of that payload itself,
+            so that nothing is copied.
         """
         _integer(hint, "hint", -1, MAX_LENGTH_64)
         if self._busy:
             raise errors.decoder_in_use()
-        size = READ_SIZE
-        if self._in_payload and self._fin and self._opcode in (Opcode.TEXT, Opcode.BINARY):
-            size = max(size, min(self._remaining, MAX_READ_SIZE))
-        self._read_buffer = bytearray(size)
+        self._read_buffer = self._new_read_buffer()
         return memoryview(self._read_buffer)
+
+    def _new_read_buffer(self) -> bytearray:
+        whole = self._fin and self._opcode in (Opcode.TEXT, Opcode.BINARY)
+        return bytearray(_read_size(self._remaining) if self._in_payload and whole else READ_SIZE)
 
     def buffer_updated(self, nbytes: int) -> list[_Item]:
         """Decode the first `nbytes` bytes of what `get_buffer` lent; otherwise as `feed`."""
@@ -648,6 +740,7 @@ class _Decoder(Generic[_Item]):
     def _decode(self, data: bytes) -> list[_Item]:
         if self._busy:
             raise errors.decoder_in_use()
+        self._bytes_received += len(data)
         if self._error is not None:
             raise self._error.with_traceback(None)
         items: list[_Item] = []
@@ -770,12 +863,19 @@ class _Decoder(Generic[_Item]):
             if self._opcode == Opcode.CLOSE:
                 self._check_close(piece)
         else:
-            self._payload += piece
             if self._is_text:
-                self._text.feed(piece)
-        if not self._remaining:
+                self._check_text(piece)
+            self._payload += piece
+        if self._remaining:
+            self._end_piece(items)
+        else:
             self._end_frame(items)
         return position + len(piece)
+
+    def _check_text(self, piece: bytes) -> None:
+        self._text.feed(piece)
+        if self._fin and not self._remaining:
+            self._text.finish()
 
     def _check_close(self, piece: bytes) -> None:
         before = len(self._control) - len(piece)
@@ -790,23 +890,38 @@ class _Decoder(Generic[_Item]):
     def _end_frame(self, items: list[_Item]) -> None:
         self._in_payload = False
         if self._opcode & CONTROL:
-            items.append(self._control_item(bytes(self._control)))
-            self._control.clear()
-            # "any data received after a Close is discarded" (§1.4)
-            self._closed = self._opcode == Opcode.CLOSE
-            return
-        if self._fin and self._is_text:
-            self._text.finish()
-        self._end_fragment(items)
-        if self._fin:
-            self._message_opcode = None
-            self._message_size = self._fragments = 0
+            self._end_control(items)
+        else:
+            self._end_fragment(items)
+            if self._fin:
+                self._message_opcode = None
+                self._message_size = self._fragments = 0
+                self._messages_received += 1
+        self._frames_received += 1
+
+    def _end_control(self, items: list[_Item]) -> None:
+        items.append(self._control_item(bytes(self._control)))
+        self._control.clear()
+        # "any data received after a Close is discarded" (§1.4)
+        self._closed = self._opcode == Opcode.CLOSE
+        self._pings_received += self._opcode == Opcode.PING
+        self._pongs_received += self._opcode == Opcode.PONG
+
+    # What each decoder says for itself: what an item is, and when the payload that is held becomes one.
 
     def _control_item(self, payload: bytes) -> _Item:
-        raise AssertionError("FrameDecoder and MessageDecoder say what an item is")
+        raise NotImplementedError
+
+    def _end_piece(self, items: list[_Item]) -> None:
+        """The data ends before the payload does."""
 
     def _end_fragment(self, items: list[_Item]) -> None:
-        raise AssertionError("FrameDecoder and MessageDecoder say what an item is")
+        raise NotImplementedError
+
+
+def _read_size(remaining: int) -> int:
+    """Bytes to receive at once while so many are due."""
+    return max(READ_SIZE, min(remaining, MAX_READ_SIZE))
 
 
 @final
@@ -831,10 +946,17 @@ class FrameDecoder(_Decoder[Frame]):
             and raised by the same call, or by the next one when that call still had something to hand out.
         closed: whether a Close frame was handed out; what arrives after it is discarded (RFC 6455 §1.4).
         buffered: bytes held of a frame or message that is not complete.
+        bytes_received: bytes given to `feed` and `buffer_updated`, those included that a Close frame or an error made
+            worthless.
+        frames_received: frames of any kind that arrived whole, and broke no rule.
+        messages_received: the same of text and binary messages.
+        pings_received, pongs_received: the same of ping and pong frames.
 
     Raises:
         TypeError, ValueError: an argument of the wrong kind.
     """
+
+    __slots__ = ()
 
     def __init__(
         self,
@@ -867,6 +989,8 @@ class MessageDecoder(_Decoder[Message]):
     fragments.
     """
 
+    __slots__ = ()
+
     def __init__(
         self,
         *,
@@ -889,3 +1013,54 @@ class MessageDecoder(_Decoder[Message]):
             rsv = _rsv_bits(self._message_first)
             items.append(Message._of(self._message_opcode, bytes(self._payload), *rsv, self._message_mask))
             self._payload = bytearray()
+
+
+@final
+class ChunkDecoder(_Decoder[Chunk]):
+    """bytes -> chunks: as :class:`FrameDecoder`, with the payload of each data frame handed out as it arrives.
+
+    A call of `feed` or `buffer_updated` gives one chunk of each data frame whose payload it brings bytes of, and one of
+    each that is empty; nothing of such a payload is held between calls. UTF-8 is checked over all chunks of a text
+    message: the chunk that proves it wrong is not handed out. Control frames come whole, in their place, also from
+    between the fragments of a message.
+
+    Arguments and attributes are those of :class:`FrameDecoder`; by default a message may have any size and any number
+    of fragments, for none of it is held.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        *,
+        role: str,
+        strict: bool = True,
+        require_mask: bool = True,
+        max_message_size: int | None = None,
+        max_frame_size: int | None = None,
+        max_fragments: int | None = None,
+        allow_rsv: int = 0,
+    ) -> None:
+        super().__init__(role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv)
+
+    def _new_read_buffer(self) -> bytearray:
+        return bytearray(_read_size(self._remaining if self._in_payload else 0))
+
+    def _control_item(self, payload: bytes) -> Chunk:
+        mask = int(self._mask_key is not None)
+        return Chunk._of(self._opcode, payload, 1, 1, 1, 1, *_rsv_bits(self._first), mask)
+
+    def _end_piece(self, items: list[Chunk]) -> None:
+        if self._payload:
+            items.append(self._take_chunk())
+
+    def _end_fragment(self, items: list[Chunk]) -> None:
+        items.append(self._take_chunk())
+
+    def _take_chunk(self) -> Chunk:
+        started = len(self._payload) == self._length - self._remaining
+        finished = not self._remaining
+        flags = (started and self._opcode != Opcode.CONTINUATION, started, finished, finished and self._fin)
+        payload, self._payload = bytes(self._payload), bytearray()
+        rsv = _rsv_bits(self._message_first)
+        return Chunk._of(self._message_opcode, payload, *map(int, flags), *rsv, self._message_mask)

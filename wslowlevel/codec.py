@@ -33,6 +33,8 @@ BACKEND, _backend = _load(os.environ.get("WSLOWLEVEL_BACKEND", "auto"))
 
 if TYPE_CHECKING:
     from ._codec import (
+        Chunk,
+        ChunkDecoder,
         Frame,
         FrameDecoder,
         Header,
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
         parse_header,
     )
 else:
+    Chunk = _backend.Chunk
+    ChunkDecoder = _backend.ChunkDecoder
     Frame = _backend.Frame
     FrameDecoder = _backend.FrameDecoder
     Header = _backend.Header
@@ -62,6 +66,8 @@ else:
 
 __all__ = [
     "BACKEND",
+    "Chunk",
+    "ChunkDecoder",
     "Frame",
     "FrameDecoder",
     "Header",
