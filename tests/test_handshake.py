@@ -12,6 +12,7 @@ from wsproto.events import AcceptConnection
 from wsproto.events import Request as WsprotoRequest
 
 from wslowlevel import Headers, InvalidHandshake, Request, choose_subprotocol, parse_extensions
+from wslowlevel.extensions import Extension, ExtensionFactory, Parameters
 from wslowlevel.handshake import (
     accept_key,
     accept_request,
@@ -21,7 +22,7 @@ from wslowlevel.handshake import (
     generate_key,
     is_websocket_upgrade,
 )
-from wslowlevel.http1 import parse_request
+from wslowlevel.http1 import HandshakeResponse, ResponseReader, parse_request
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -241,18 +242,62 @@ def test_long_headers_are_parsed_in_linear_time(piece: str) -> None:
 # -- The client's side ------------------------------------------------------------------------------------------------
 
 
+class Bits(ExtensionFactory):
+    """An extension with a parameter, for the headers; nothing ever comes of it."""
+
+    name = "x-bits"
+
+    def offer(self) -> Parameters:
+        return [("rsv", "2"), ("alone", None)]
+
+    def accept(self, offered: Parameters) -> None:
+        raise NotImplementedError
+
+    def confirm(self, answered: Parameters) -> Extension:
+        if answered != [("rsv", "2")]:
+            raise InvalidHandshake(f"x-bits must be answered with rsv=2, not {answered}")
+        return NoExtension()
+
+
+class NoExtension(Extension):
+    def decoder(self, opcode: int, rsv: int) -> None:
+        raise NotImplementedError
+
+    def encoder(self, opcode: int, size: int | None, wanted: bool | None) -> None:
+        raise NotImplementedError
+
+
 def test_a_request_that_another_implementation_accepts() -> None:
     key = generate_key()
-    head = encode_request("example.com:8765", "/a?b=c", key=key, subprotocols=["x", "y"], headers=["X-Name: v"])
+    head = encode_request(
+        "example.com:8765", "/a?b=c", key=key, subprotocols=["x", "y"], extensions=[Bits()], headers=["X-Name: v"]
+    )
     server = WSConnection(ConnectionType.SERVER)
     server.receive_data(head)
     (event,) = server.events()
     assert isinstance(event, WsprotoRequest)
     assert (event.host, event.target, event.subprotocols) == ("example.com:8765", "/a?b=c", ["x", "y"])
-    answer = server.send(AcceptConnection(subprotocol="y"))
-    lines = answer.decode().split("\r\n")[1:-2]
-    headers = Headers([(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)])
-    assert check_response(101, headers, key, ["x", "y"]) == "y"
+    assert b"\r\nSec-WebSocket-Extensions: x-bits; rsv=2; alone\r\n" in head
+    reader = ResponseReader()
+    reader.feed(server.send(AcceptConnection(subprotocol="y")))
+    assert reader.complete
+    assert reader.response is not None
+    response, extensions = check_response(reader.response, key, subprotocols=["x", "y"], extensions=[Bits()])
+    assert (response.status, response.subprotocol, extensions) == (101, "y", [])
+
+
+def test_the_request_itself() -> None:
+    assert encode_request("h", key=KEY, headers=["X-A: 1", ("X-A", "2"), "Cookie: c"]) == (
+        b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: " + KEY.encode() + b"\r\nSec-WebSocket-Version: 13\r\n"
+        b"X-A: 1\r\nX-A: 2\r\nCookie: c\r\n\r\n"
+    )
+
+
+def test_another_host_header() -> None:
+    head = encode_request("h", key=KEY, headers=["host: other"])
+    assert head.lower().count(b"\r\nhost: ") == 1
+    assert b"\r\nhost: other\r\n" in head
 
 
 def test_keys_are_fresh() -> None:
@@ -267,8 +312,28 @@ def test_keys_are_fresh() -> None:
         ({"target": "/a\r\nX: y"}, "target must be a path"),
         ({"host": "a\r\nX: y"}, "header value"),
         ({"subprotocols": ["a b"]}, "subprotocols must be distinct tokens"),
+        ({"subprotocols": ["a\r\nX: y"]}, "subprotocols must be distinct tokens"),
+        ({"subprotocols": [""]}, "subprotocols must be distinct tokens"),
         ({"subprotocols": ["a", "a"]}, "subprotocols must be distinct tokens"),
         ({"headers": ["X: a\r\nY: b"]}, "header value"),
+        ({"headers": ["X\r\nY: b"]}, "header name"),
+        ({"headers": [("X", "a\x00")]}, "header value"),
+        *[
+            ({"headers": [(name, "x")]}, f"header {name.lower()} is not the caller's")
+            for name in (
+                "Upgrade",
+                "connection",
+                "Content-Length",
+                "Transfer-Encoding",
+                "Sec-WebSocket-Key",
+                "Sec-WebSocket-Version",
+                "Sec-WebSocket-Protocol",
+                "sec-websocket-extensions",
+            )
+        ],
+        ({"headers": ["Host: a", "host: b"]}, "header Host may stand once, not 2 times"),
+        ({"headers": ["Origin: a", "Origin: b"]}, "header Origin may stand once"),
+        ({"headers": ["Authorization: a", "Authorization: b"]}, "header Authorization may stand once"),
     ],
 )
 def test_nothing_can_be_injected_into_a_request(arguments: dict[str, object], text: str) -> None:
@@ -276,30 +341,205 @@ def test_nothing_can_be_injected_into_a_request(arguments: dict[str, object], te
         encode_request(**{"host": "h", "key": KEY, **arguments})  # type: ignore[arg-type]
 
 
-ANSWER = Headers([("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", ACCEPT)])
+def test_one_string_is_no_list_of_subprotocols() -> None:
+    with pytest.raises(TypeError, match="not the string 'chat'"):
+        encode_request("h", key=KEY, subprotocols="chat")
 
 
-def test_a_good_answer() -> None:
-    assert check_response(101, ANSWER, KEY) is None
+ANSWER = (("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", ACCEPT))
+
+
+def answer(*changes: tuple[str, str | None], status: int = 101) -> HandshakeResponse:
+    """A good answer, with headers replaced, or dropped for None, or repeated."""
+    changed = {name.lower() for name, _ in changes}
+    kept = [(name, value) for name, value in ANSWER if name.lower() not in changed]
+    return HandshakeResponse(status, Headers(kept + [(name, value) for name, value in changes if value is not None]))
 
 
 @pytest.mark.parametrize(
-    ("status", "change", "text"),
+    ("changes", "subprotocol"),
     [
-        (200, (), "answered 200"),
-        (302, (), "answered 302"),
-        (101, ("Upgrade", "h2c"), "Upgrade must be websocket"),
-        (101, ("Upgrade", "websocket, h2c"), "Upgrade must be websocket"),
-        (101, ("Connection", "close"), "token Upgrade"),
-        (101, ("Sec-WebSocket-Accept", ACCEPT.lower()), "does not answer the key"),
-        (101, ("Sec-WebSocket-Protocol", "other"), "chose subprotocol"),
+        ((), None),
+        ((("Upgrade", "WebSocket"), ("Connection", "keep-alive, upgrade")), None),
+        ((("Sec-WebSocket-Protocol", "b"),), "b"),
+        ((("Content-Length", "5"), ("Transfer-Encoding", "chunked")), None),  # of no meaning here (RFC 9112 §6.3)
     ],
 )
-def test_an_answer_that_opens_nothing(status: int, change: tuple[str, str] | tuple[()], text: str) -> None:
-    fields = [field for field in ANSWER.raw() if not change or field[0] != change[0]]
-    headers = Headers([*fields, change] if change else fields)
-    with pytest.raises(InvalidHandshake, match=text):
-        check_response(status, headers, KEY)
+def test_a_good_answer(changes: tuple[tuple[str, str | None], ...], subprotocol: str | None) -> None:
+    response, extensions = check_response(answer(*changes), KEY, subprotocols=["a", "b"])
+    assert (response.status, response.subprotocol, extensions) == (101, subprotocol, [])
+
+
+def test_an_extension_that_was_offered() -> None:
+    chosen = ("Sec-WebSocket-Extensions", "x-bits; rsv=2")
+    _, extensions = check_response(answer(chosen), KEY, extensions=[Bits()])
+    assert [type(extension) for extension in extensions] == [NoExtension]
+
+
+@pytest.mark.parametrize(
+    ("status", "changes", "text"),
+    [
+        (200, (), "answered 200 where 101"),
+        (302, (), "answered 302"),
+        (500, (), "answered 500"),
+        (101, (("Upgrade", None),), "Upgrade must be websocket, not ''"),
+        (101, (("Upgrade", "h2c"),), "Upgrade must be websocket, not 'h2c'"),
+        (101, (("Upgrade", "websocket, h2c"),), "Upgrade must be websocket"),
+        (101, (("Upgrade", "websocket"), ("Upgrade", "h2c")), "Upgrade must be websocket"),
+        (101, (("Connection", None),), "token Upgrade, not ''"),
+        (101, (("Connection", "close"),), "token Upgrade, not 'close'"),
+        (101, (("Connection", "notupgrade"),), "token Upgrade"),
+        (101, (("Sec-WebSocket-Accept", None),), "does not answer the key"),
+        (101, (("Sec-WebSocket-Accept", ACCEPT.lower()),), "does not answer the key"),
+        (101, (("Sec-WebSocket-Accept", KEY),), "does not answer the key"),
+        (101, (("Sec-WebSocket-Accept", ACCEPT), ("Sec-WebSocket-Accept", ACCEPT)), "does not answer the key"),
+        (101, (("Sec-WebSocket-Protocol", "other"),), r"chose subprotocol \['other'\], offered were \['a', 'b'\]"),
+        (101, (("Sec-WebSocket-Protocol", "A"),), "chose subprotocol"),
+        (101, (("Sec-WebSocket-Protocol", ""),), "chose subprotocol"),
+        (101, (("Sec-WebSocket-Protocol", "a, b"),), "chose subprotocol"),
+        (101, (("Sec-WebSocket-Protocol", "a"), ("Sec-WebSocket-Protocol", "b")), "chose subprotocol"),
+        (101, (("Sec-WebSocket-Extensions", "other"),), "chose extension other"),
+        (101, (("Sec-WebSocket-Extensions", "x-bits; rsv=2, x-bits; rsv=2"),), "chose extension x-bits"),
+        (101, (("Sec-WebSocket-Extensions", "x-bits"),), "must be answered with rsv=2"),
+        (101, (("Sec-WebSocket-Extensions", 'x-bits; a="'),), "no end"),
+    ],
+)
+def test_an_answer_that_opens_nothing(status: int, changes: tuple[tuple[str, str | None], ...], text: str) -> None:
+    response = answer(*changes, status=status)
+    with pytest.raises(InvalidHandshake, match=text) as caught:
+        check_response(response, KEY, subprotocols=["a", "b"], extensions=[Bits()], body=b"why")
+    assert (caught.value.status, caught.value.headers) == (status, response.headers.raw())
+    assert caught.value.body == b"why"
+
+
+# -- The answer as it arrives -----------------------------------------------------------------------------------------
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nX-A: 1\r\nx-a: 2\r\n\r\n"
+
+
+def read_answer(data: bytes, step: int | None = None) -> ResponseReader:
+    """What a reader makes of an answer that arrives whole, or in steps of so many bytes."""
+    reader = ResponseReader()
+    for start in range(0, len(data), step or len(data)):
+        reader.feed(data[start : start + (step or len(data))])
+    return reader
+
+
+@pytest.mark.parametrize("step", [None, 1, 2, 3, 7, 100])
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 \r\nLink: x\r\n\r\n" * 3])
+def test_a_switch_of_protocols(before: bytes, step: int | None) -> None:
+    reader = read_answer(before + SWITCH, step)
+    assert reader.complete
+    assert reader.response is not None
+    assert reader.response.status == 101
+    assert reader.response.headers.raw() == (("Upgrade", "websocket"), ("X-A", "1"), ("x-a", "2"))
+    assert (reader.early, reader.body) == (b"", b"")
+
+
+def test_what_comes_behind_a_switch_is_no_http() -> None:
+    frames = b"\x81\x05hello\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"
+    reader = read_answer(b"HTTP/1.1 100 \r\n\r\n" + SWITCH + frames)
+    assert (reader.early, reader.complete) == (frames, True)
+
+
+@pytest.mark.parametrize("step", [None, 1, 3])
+@pytest.mark.parametrize(
+    ("fields", "data", "body", "complete"),
+    [
+        ("Content-Length: 5", b"hello, and no more", b"hello", True),
+        ("Content-Length: 0", b"", b"", True),
+        ("Content-Length: 9", b"hello", b"hello", False),
+        ("Content-Length: 5000", b"x" * 1023, b"x" * 1023, False),
+        ("Content-Length: 5000", b"x" * 1025, b"x" * 1024, True),
+        ("Transfer-Encoding: chunked", b"3\r\nhel\r\n2;a=b\r\nlo\r\n0\r\n\r\n", b"hello", True),
+        ("Transfer-Encoding: chunked", b"3\r\nhel\r\n", b"hel", False),
+        ("Transfer-Encoding: chunked", b"3\r\nhelXX", b"hel", True),
+        ("Transfer-Encoding: chunked", b"zz\r\n", b"", True),
+        ("X: y", b"hello", b"hello", False),
+        ("X: y", b"x" * 3000, b"x" * 1024, True),
+    ],
+)
+def test_the_beginning_of_a_body(fields: str, data: bytes, body: bytes, complete: bool, step: int | None) -> None:
+    reader = read_answer(f"HTTP/1.1 401 No\r\n{fields}\r\n\r\n".encode() + data, step)
+    assert reader.response is not None
+    assert (reader.response.status, reader.body, reader.complete) == (401, body, complete)
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_an_answer_without_a_body(status: int) -> None:
+    assert read_answer(f"HTTP/1.1 {status} \r\nContent-Length: 5\r\n\r\n".encode()).complete
+
+
+LINE = b"X: " + b"y" * 8188
+
+
+@pytest.mark.parametrize("step", [None, 1, 1000])
+@pytest.mark.parametrize(
+    ("head", "text"),
+    [
+        (b"SSH-2.0-OpenSSH_9.9\r\n\r\n", "illegal status line"),
+        (b"\r\n\r\n", "no response line"),
+        (b"HTTP/1.1 99 \r\n\r\n", "illegal status line"),
+        (b"HTTP/1.1 1001 \r\n\r\n", "illegal status line"),
+        (b"HTTP/1.1 101 \r\nX y\r\n\r\n", "illegal header line"),
+        (b"HTTP/1.1 101 \r\nX : y\r\n\r\n", "illegal header line"),
+        (b"HTTP/1.1 101 \r\n X: y\r\n\r\n", "continuation line"),
+        (b"HTTP/1.1 101 \r\nX: a\x00b\r\n\r\n", "illegal header line"),
+        (b"HTTP/1.1 101 \r\nX: a\rb\r\n\r\n", "illegal header line"),
+        (b"HTTP/1.1 101 \r\n\r\r\n\r\n", "illegal header line"),
+        (b"HTTP/1.1 401 \r\nContent-Length: 1, 2\r\n\r\n", "Content-Length"),
+        (b"HTTP/1.1 401 \r\nTransfer-Encoding: gzip\r\n\r\n", "Transfer-Encoding"),
+        (b"HTTP/1.0 101 \r\n\r\n", "HTTP/1.0, which has no upgrades"),
+        (b"HTTP/1.1 101 " + b"x" * 8180, "a line of over 8192 bytes"),
+        (b"HTTP/1.1 101 \r\n" + LINE + b"yy", "a line of over 8192 bytes"),
+        (b"HTTP/1.1 101 \r\n" + b"X:\r\n" * 129, "over 128 header lines"),
+        (b"HTTP/1.1 101 \r\n" + b" \r\n" * 129, "over 128 header lines"),
+        (b"HTTP/1.1 101 \r\n" + (LINE + b"\r\n") * 8, "a head of over 65536 bytes"),
+        (b"HTTP/1.1 100 \r\n\r\n" * 4000, "a head of over 65536 bytes"),
+    ],
+)
+def test_what_is_no_answer(head: bytes, text: str, step: int | None) -> None:
+    """It is refused as soon as that is clear, even if nothing follows."""
+    with pytest.raises(InvalidHandshake, match=text) as caught:
+        read_answer(head, step)
+    assert (caught.value.status, caught.value.headers, caught.value.body) == (502, (), b"")
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("step", [None, 1000])
+@pytest.mark.parametrize("fields", [b"X:\r\n" * 128, LINE + b"\r\n", (LINE + b"\r\n") * 7])
+def test_a_head_within_the_limits(fields: bytes, step: int | None) -> None:
+    assert read_answer(b"HTTP/1.1 101 \r\n" + fields + b"\r\n", step).complete
+
+
+def test_lines_may_end_with_a_bare_line_feed() -> None:
+    assert read_answer(SWITCH.replace(b"\r\n", b"\n") + b"\n").early == b"\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 101 \r\n" + (LINE[:-1] + b"\r\n") * 7,
+        b"HTTP/1.1 100 \r\n\r\n" * 3800,
+        b"HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 1000,
+    ],
+)
+def test_an_answer_byte_by_byte_costs_as_many_steps_as_it_has_bytes(data: bytes) -> None:
+    """Its second half costs what its first half does; a buffer that is read again each time would make it threefold."""
+
+    def cost(reader: ResponseReader, part: bytes) -> float:
+        start = time.perf_counter()
+        for i in range(len(part)):
+            reader.feed(part[i : i + 1])
+        return time.perf_counter() - start
+
+    half = len(data) // 2
+    ratios = []
+    for _ in range(5):
+        reader = ResponseReader()
+        first = cost(reader, data[:half])
+        ratios.append(cost(reader, data[half:]) / first)
+    assert min(ratios) < 2
 
 
 # -- Headers ----------------------------------------------------------------------------------------------------------

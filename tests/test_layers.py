@@ -21,8 +21,11 @@ LAYERS = (
     {"errors", "wire"},
     {"_codec", "_codec_py"},
     {"codec"},
-    {"frames"},
-    {"connection", "handshake", "http1"},
+    {"frames", "http1", "uri"},
+    {"extensions"},
+    {"pipeline"},
+    {"connection", "deflate", "handshake"},
+    {"keepalive"},
     {"aio"},
     {"__init__", "__main__", "echo"},
 )

@@ -4,7 +4,7 @@
     ├── ProtocolError      the peer broke RFC 6455: .reason, .close_code
     ├── PayloadTooBig      a limit was crossed: .reason, .size, .limit, .close_code (1009)
     ├── InvalidHandshake   the opening handshake failed: .status, .headers, .body
-    └── ConnectionLost     the connection is gone: .received and .sent, each (code, reason) or None
+    └── ConnectionLost     the connection is gone: .received and .sent, each (code, reason) or None, .closed_first
 
 A caller's mistake is a TypeError or a ValueError that names the argument, the value and what was allowed.
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from typing import Literal
 
 from .wire import (
     CLOSE_CODE_RANGES,
@@ -44,6 +45,7 @@ class Reason(enum.Enum):
     FRAME_TOO_BIG = "frame too big"
     MESSAGE_TOO_BIG = "message too big"
     TOO_MANY_FRAGMENTS = "too many fragments"
+    EXTENSION_DATA = "extension data"
 
 
 class WebSocketError(Exception):
@@ -92,12 +94,13 @@ class PayloadTooBig(WebSocketError):
 class InvalidHandshake(WebSocketError):
     """The opening handshake cannot succeed (RFC 6455 §4).
 
-    A server answers with what the error carries; an ``on_upgrade`` handler may raise one to refuse a request.
+    A server answers with what the error carries; an ``on_upgrade`` handler may raise one to refuse a request. A client
+    learns from it what the server answered.
 
     Attributes:
-        status: the HTTP status to answer with, 400-599.
-        headers: further (name, value) pairs for that answer.
-        body: its body; the message of the error, encoded, by default.
+        status: the HTTP status to answer with, 400-599; that of the server's answer, 502 for what is no answer.
+        headers: further (name, value) pairs for that answer; all of the server's.
+        body: its body, by default the message of the error, encoded; the first bytes of the server's.
     """
 
     def __init__(
@@ -118,15 +121,21 @@ class ConnectionLost(WebSocketError):
     Attributes:
         received: (code, reason) of the peer's Close frame, None if there was none.
         sent: (code, reason) of our own, None if there was none.
+        closed_first: "received" or "sent", whichever Close frame was the first; None if there was none.
         code: the code that RFC 6455 §7.1.5 gives this end: the peer's, or 1006 when it sent no Close frame.
     """
 
     def __init__(
-        self, message: str, received: tuple[int, str] | None = None, sent: tuple[int, str] | None = None
+        self,
+        message: str,
+        received: tuple[int, str] | None = None,
+        sent: tuple[int, str] | None = None,
+        closed_first: Literal["received", "sent"] | None = None,
     ) -> None:
-        super().__init__(message, received, sent)
+        super().__init__(message, received, sent, closed_first)
         self.received = received
         self.sent = sent
+        self.closed_first = closed_first
         self.code: int = CloseCode.ABNORMAL_CLOSURE if received is None else received[0]
 
     def __str__(self) -> str:
@@ -234,6 +243,11 @@ def unfinished_utf8(position: int) -> ProtocolError:
 
 def close_code(code: int) -> ProtocolError:
     return ProtocolError(f"close code {code} is not allowed: {close_codes()} are (RFC 6455 §7.4)", Reason.CLOSE_CODE)
+
+
+def extension_data(message: str) -> ProtocolError:
+    """A payload that an extension cannot have made."""
+    return ProtocolError(message, Reason.EXTENSION_DATA, CloseCode.INVALID_PAYLOAD)
 
 
 def close_codes() -> str:

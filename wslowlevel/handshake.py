@@ -9,11 +9,22 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 from .errors import InvalidHandshake, shown
-from .http1 import Headers, Request, is_token, parse_header_line, parse_tokens, reason_phrase
+from .extensions import Extension, ExtensionFactory, confirm_extensions, offer_extensions, parse_extensions
+from .http1 import HandshakeResponse, Headers, Request, is_token, parse_header_line, parse_tokens, reason_phrase
 from .wire import GUID, KEY_LENGTH, VERSION
+
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:]+])(?::([1-9][0-9]{0,4}))?")
+"""Scheme, host and port."""
+
+MAX_PORT = 65535
+
+_DEFAULT_PORTS = {("http", "80"), ("https", "443")}
+"""What a browser leaves out."""
 
 # -- The server's side (RFC 6455 §4.2) --------------------------------------------------------------------------------
 
@@ -80,6 +91,44 @@ def check_key(key: str) -> None:
         decoded = b""
     if len(decoded) != KEY_LENGTH or base64.b64encode(decoded).decode() != key:
         raise InvalidHandshake(f"Sec-WebSocket-Key must be {KEY_LENGTH} bytes in base64, not {shown(key)}")
+
+
+def check_origin(request: Request, origins: Collection[str | None] | None) -> None:
+    """Raise InvalidHandshake (403) unless the page that a browser connects for is an allowed one (RFC 6455 §10.2).
+
+    Args:
+        request: the client's opening handshake.
+        origins: the allowed values of Origin, compared whole; None among them for a request without one. None in
+            their place for any.
+    """
+    if origins is None:
+        return
+    values: list[str | None] = [*request.headers.get_all("Origin")] or [None]
+    if len(values) > 1 or values[0] not in origins:
+        raise InvalidHandshake(f"origin {', '.join(map(shown, values))} is not allowed", 403)
+
+
+def check_allowed_origin(origin: str | None) -> str | None:
+    """Return an origin of the caller's list (RFC 6454 §6.2).
+
+    Raises:
+        TypeError: neither a string nor None.
+        ValueError: not "null" nor "file://", and not a scheme and a host in lower case, with a port where it is not the
+            default one: no browser would send it, so that it would allow nobody.
+    """
+    if origin is None or origin in ("null", "file://"):
+        return origin
+    if not isinstance(origin, str):
+        raise TypeError(f"origin must be str or None, not {type(origin).__name__}")
+    parts = _ORIGIN.fullmatch(origin)
+    if (
+        parts is None
+        or parts[1] in ("ws", "wss")  # no page has such an address
+        or parts.groups() in _DEFAULT_PORTS
+        or int(parts[2] or 0) > MAX_PORT
+    ):
+        raise ValueError(f'origin must be like "https://example.org", as a browser sends it, not {shown(origin)}')
+    return origin
 
 
 def accept_key(key: str) -> str:
@@ -156,6 +205,7 @@ def encode_request(
     *,
     key: str,
     subprotocols: Sequence[str] = (),
+    extensions: Iterable[ExtensionFactory] = (),
     headers: Iterable[str | tuple[str, str]] = (),
 ) -> bytes:
     """Write the client's opening handshake.
@@ -165,110 +215,91 @@ def encode_request(
         target: path and query.
         key: from `generate_key`.
         subprotocols: names offered, in order of preference.
-        headers: further headers, "Name: value" or (name, value).
+        extensions: what to offer, in order of preference.
+        headers: further headers, "Name: value" or (name, value). A Host among them replaces `host`.
 
     Raises:
-        TypeError, ValueError: an argument that would not stand in a request as one piece.
+        TypeError, ValueError: an argument that would not stand in a request as one piece, or a header that may not
+            stand there.
     """
     if not target.startswith("/") or any(not "!" <= character <= "~" for character in target):
         raise ValueError(f"target must be a path of visible ASCII characters, not {shown(target)}")
+    if isinstance(subprotocols, str):
+        raise TypeError(f"subprotocols must be a sequence of strings, not the string {shown(subprotocols)}")
     if len(set(subprotocols)) != len(subprotocols) or not all(map(is_token, subprotocols)):
         raise ValueError(f"subprotocols must be distinct tokens, not {shown(list(subprotocols))}")
+    theirs = [parse_header_line(header) for header in headers]
+    _check_offer(Headers(theirs))
     ours = [
         ("Host", host),
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),
         ("Sec-WebSocket-Key", key),
         ("Sec-WebSocket-Version", str(VERSION)),
-        *([("Sec-WebSocket-Protocol", ", ".join(subprotocols))] if subprotocols else []),
+        ("Sec-WebSocket-Protocol", ", ".join(subprotocols)),
+        ("Sec-WebSocket-Extensions", offer_extensions(extensions)),
     ]
-    fields = [parse_header_line(header) for header in [*ours, *headers]]
+    fields = [parse_header_line(field) for field in ours if field[1] and field[0] not in Headers(theirs)] + theirs
     lines = [f"GET {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-def check_response(status: int, headers: Headers, key: str, subprotocols: Sequence[str] = ()) -> str | None:
+def _check_offer(headers: Headers) -> None:
+    """What a client's own headers may not say: what the handshake says itself, or that a body follows."""
+    ours = ("upgrade", "connection", "content-length", "transfer-encoding")
+    for name in headers:
+        if name in ours or name.startswith("sec-websocket-"):
+            raise ValueError(f"header {name} is not the caller's to set in an opening handshake")
+    for name in ("Host", "Origin", "Authorization"):
+        if len(headers.get_all(name)) > 1:
+            raise ValueError(f"header {name} may stand once, not {len(headers.get_all(name))} times")
+
+
+def check_response(
+    response: HandshakeResponse,
+    key: str,
+    *,
+    subprotocols: Sequence[str] = (),
+    extensions: Sequence[ExtensionFactory] = (),
+    body: bytes = b"",
+) -> tuple[HandshakeResponse, list[Extension]]:
     """Check the server's answer (RFC 6455 §4.1).
 
     Args:
-        status: its status; only 101 will do.
-        headers: its header fields.
+        response: its status and header fields.
         key: the key that the request carried.
-        subprotocols: what the request offered.
+        subprotocols, extensions: what the request offered.
+        body: what came of its body, for the error to carry.
 
     Returns:
-        The subprotocol that the server chose, None if it chose none.
+        (the response with the subprotocol that the server chose, the extensions agreed on).
 
     Raises:
-        InvalidHandshake: the answer does not open a WebSocket connection.
+        InvalidHandshake: the answer does not open a WebSocket connection; status and headers are the answer's own.
     """
-    if status != 101:
-        raise InvalidHandshake(f"server answered {status} where 101 opens a connection", status)
+    try:
+        _check_upgrade(response, key)
+        chosen = _chosen_subprotocol(response.headers, subprotocols)
+        agreed = confirm_extensions(response.headers.get_all("Sec-WebSocket-Extensions"), extensions)
+    except InvalidHandshake as error:
+        raise InvalidHandshake(str(error), response.status, response.headers.raw(), body) from None
+    return replace(response, subprotocol=chosen), agreed
+
+
+def _check_upgrade(response: HandshakeResponse, key: str) -> None:
+    headers = response.headers
+    if response.status != 101:
+        raise InvalidHandshake(f"server answered {response.status} where 101 opens a connection")
     if [token.lower() for token in parse_tokens(headers.get_all("Upgrade"))] != ["websocket"]:
         raise InvalidHandshake(f"Upgrade must be websocket, not {shown(headers.get('Upgrade', ''))}")
     if "upgrade" not in [token.lower() for token in parse_tokens(headers.get_all("Connection"))]:
         raise InvalidHandshake(f"Connection must hold the token Upgrade, not {shown(headers.get('Connection', ''))}")
     if headers.get_all("Sec-WebSocket-Accept") != [accept_key(key)]:
         raise InvalidHandshake("Sec-WebSocket-Accept does not answer the key that was sent")
+
+
+def _chosen_subprotocol(headers: Headers, offered: Sequence[str]) -> str | None:
     chosen = headers.get_all("Sec-WebSocket-Protocol")
-    if len(chosen) > 1 or any(name not in subprotocols for name in chosen):
-        raise InvalidHandshake(f"server chose subprotocol {chosen}, offered were {list(subprotocols)}")
+    if len(chosen) > 1 or any(name not in offered for name in chosen):
+        raise InvalidHandshake(f"server chose subprotocol {chosen}, offered were {list(offered)}")
     return chosen[0] if chosen else None
-
-
-# -- Extensions (RFC 6455 §9.1) ---------------------------------------------------------------------------------------
-
-
-def parse_extensions(values: Iterable[str]) -> list[tuple[str, list[tuple[str, str | None]]]]:
-    """Parse Sec-WebSocket-Extensions (RFC 6455 §9.1).
-
-    Returns:
-        [(name, [(parameter, value or None), ...]), ...] in order of preference.
-
-    Raises:
-        InvalidHandshake: a header that does not follow the grammar.
-    """
-    return [_parse_extension(text) for value in values for text in _split(value, ",") if text.strip(" \t")]
-
-
-def _parse_extension(text: str) -> tuple[str, list[tuple[str, str | None]]]:
-    name, *parameters = [part.strip(" \t") for part in _split(text, ";")]
-    parsed = [_parse_parameter(parameter) for parameter in parameters]
-    if not is_token(name):
-        raise InvalidHandshake(f"extension name is not a token: {shown(name)}")
-    return name, parsed
-
-
-def _parse_parameter(text: str) -> tuple[str, str | None]:
-    name, equals, value = text.partition("=")
-    name, value = name.rstrip(" \t"), value.lstrip(" \t")
-    if len(value) >= 2 and value[0] == value[-1] == '"':
-        value = _unescape(value[1:-1])
-    # "the value after quoted-string unescaping MUST conform to the 'token' ABNF" (§9.1)
-    if not is_token(name) or (equals and not is_token(value)):
-        raise InvalidHandshake(f"extension parameter is not well-formed: {shown(text)}")
-    return name, value if equals else None
-
-
-def _split(text: str, separator: str) -> list[str]:
-    """Split at a separator that does not stand inside a quoted string; one pass, whatever the text."""
-    parts, start, quoted, escaped = [], 0, False, False
-    for i, character in enumerate(text):
-        if escaped:
-            escaped = False
-        elif quoted:
-            escaped = character == "\\"
-            quoted = character != '"'
-        elif character == '"':
-            quoted = True
-        elif character == separator:
-            parts.append(text[start:i])
-            start = i + 1
-    if quoted:
-        raise InvalidHandshake(f"quoted string has no end: {shown(text)}")
-    return [*parts, text[start:]]
-
-
-def _unescape(text: str) -> str:
-    characters = iter(text)
-    return "".join(next(characters, "") if character == "\\" else character for character in characters)

@@ -1,4 +1,4 @@
-"""bytes -> Request, Response -> bytes: as much of HTTP/1.1 as the opening handshake needs  (RFC 9112)
+"""bytes <-> requests and responses: as much of HTTP/1.1 as the opening handshake needs  (RFC 9112)
 
 The parsing is h11's; the limits are ours.
 """
@@ -14,16 +14,25 @@ import h11
 from .errors import InvalidHandshake, shown
 
 MAX_HEADERS_SIZE = 64 * 1024
-"""Bytes of a request line and its headers together."""
+"""Bytes of a request line, or a status line, and its headers together."""
 
 MAX_HEADER_LINE = 8 * 1024
 """Bytes of one header line, and of the request target."""
 
 MAX_HEADERS = 128
-"""Header lines of one request."""
+"""Header lines of one request or response."""
+
+MAX_SHOWN_BODY = 1024
+"""Bytes of a refusal's body that its InvalidHandshake carries."""
+
+REDIRECTS = frozenset((301, 302, 303, 307, 308))
+"""Statuses that send the client elsewhere (RFC 9110 §15.4)."""
 
 BODILESS = frozenset((204, 304))
 """Statuses of responses without a body, and without a Content-Length (RFC 9110 §8.6)."""
+
+_FRAMING = frozenset(("connection", "content-length", "transfer-encoding"))
+"""What says where a message ends: not for the caller to say, nor to pass on from another message."""
 
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 """The characters of a token (RFC 9110 §5.6.2)."""
@@ -94,13 +103,33 @@ class Response:
 
     Attributes:
         status: 200 to 599.
-        headers: (name, value) pairs; Content-Length and Connection are added.
+        headers: (name, value) pairs; Content-Length and Connection are added, in place of any that stand here.
         body: bytes.
     """
 
     status: int
     headers: Sequence[tuple[str, str]] = ()
     body: bytes = b""
+
+
+@dataclass(frozen=True, eq=False)
+class HandshakeResponse:
+    """The server's answer to the opening handshake.
+
+    Attributes:
+        status: 101 once the connection is open.
+        headers: its header fields.
+        subprotocol: what the server chose of the subprotocols offered, None if nothing (RFC 6455 §1.9).
+    """
+
+    status: int
+    headers: Headers = field(default_factory=Headers)
+    subprotocol: str | None = None
+
+    @property
+    def redirects(self) -> bool:
+        """Whether it sends the client elsewhere."""
+        return self.status in REDIRECTS and "Location" in self.headers
 
 
 def parse_request(head: bytes) -> Request:
@@ -126,7 +155,7 @@ def request_from_h11(event: h11.Request) -> Request:
     Raises:
         InvalidHandshake: too many or too long headers (431), or a body where none is read (400).
     """
-    fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers.raw_items()]
+    fields = _fields(event)
     if len(fields) > MAX_HEADERS:
         raise InvalidHandshake(f"{len(fields)} headers: {MAX_HEADERS} are allowed", 431)
     size = len(event.target) + sum(len(name) + len(value) for name, value in fields)
@@ -138,6 +167,10 @@ def request_from_h11(event: h11.Request) -> Request:
     return Request(event.method.decode(), event.target.decode("latin-1"), Headers(fields), event.http_version.decode())
 
 
+def _fields(event: h11.Request | h11.InformationalResponse | h11.Response) -> list[tuple[str, str]]:
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers.raw_items()]
+
+
 def encode_response(response: Response, *, method: str = "GET") -> bytes:
     """Write a whole response, after which the connection is closed.
 
@@ -145,7 +178,9 @@ def encode_response(response: Response, *, method: str = "GET") -> bytes:
         ValueError: a header that is not well-formed, a status out of range, a body where the status has none.
     """
     check_status(response)
-    headers = [parse_header_line(header) for header in response.headers]
+    headers = [
+        (name, value) for name, value in map(parse_header_line, response.headers) if name.lower() not in _FRAMING
+    ]
     connection = h11.Connection(h11.SERVER)
     asked = "HEAD" if method == "HEAD" else "GET"
     connection.receive_data(f"{asked} / HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n".encode())
@@ -182,6 +217,137 @@ def check_status(response: Response) -> None:
         raise ValueError(f"status must be from 200 to 599, not {response.status}")
     if response.body and response.status in BODILESS:
         raise ValueError(f"a response with status {response.status} has no body, not {len(response.body)} bytes")
+
+
+# -- The answer that a client reads -----------------------------------------------------------------------------------
+
+
+class ResponseReader:
+    """Bytes -> the answer to an opening handshake: its head, and as much of its body as an error carries.
+
+    Feed it what arrives. The limits are judged with every byte, so that nothing over them is kept.
+
+    Attributes:
+        response: status and headers, None until they are complete. Answers before the final one, 100 to 199 without
+            101, are passed over (RFC 9110 §15.2).
+        body: up to MAX_SHOWN_BODY bytes of the body, as far as they came.
+        early: what came right behind a 101: the first frames.
+        complete: whether nothing more is needed.
+    """
+
+    def __init__(self) -> None:
+        self.response: HandshakeResponse | None = None
+        self.body = b""
+        self.early = b""
+        self.complete = False
+        self._head = _Head()
+        self._http = h11.Connection(h11.CLIENT)
+        # What h11 has to know of the request to understand its answer.
+        headers = [("Host", "-"), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
+        self._http.send(h11.Request(method="GET", target="/", headers=headers))
+        self._http.send(h11.EndOfMessage())
+
+    def feed(self, data: bytes) -> None:
+        """Take in what arrived.
+
+        Raises:
+            InvalidHandshake: not HTTP/1.1, or over a limit: status 502, as of a gateway's answer to who asked it.
+        """
+        if self.response is None:
+            data = self._read_heads(data)
+        if self.response is None or self.complete:
+            return
+        if self.response.status == 101:
+            self.early = data
+            self.complete = True
+        else:
+            self._read_body(data)
+
+    def _read_heads(self, data: bytes) -> bytes:
+        """Take in what arrived, to the end of the final head; what came behind that is returned."""
+        self._head.add(data)
+        while self.response is None:
+            head = self._head.take()
+            if head is None:
+                return b""
+            self._parse_head(head)
+        return self._head.rest()
+
+    def _parse_head(self, head: bytes) -> None:
+        try:
+            self._http.receive_data(head)
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            raise _malformed(f"{error!s:.200}") from None
+        assert isinstance(event, (h11.InformationalResponse, h11.Response))
+        if event.status_code == 101 and event.http_version < b"1.1":
+            raise _malformed(f"101 in HTTP/{event.http_version.decode()}, which has no upgrades (RFC 9110 §7.8)")
+        if event.status_code == 101 or event.status_code >= 200:
+            self.response = HandshakeResponse(event.status_code, Headers(_fields(event)))
+
+    def _read_body(self, data: bytes) -> None:
+        try:
+            if data:
+                self._http.receive_data(data)
+            while not self.complete and (event := self._http.next_event()) is not h11.NEED_DATA:
+                if isinstance(event, h11.Data):
+                    self.body = (self.body + event.data)[:MAX_SHOWN_BODY]
+                self.complete = len(self.body) == MAX_SHOWN_BODY or not isinstance(event, h11.Data)
+        except h11.RemoteProtocolError:
+            self.complete = True  # of a body that breaks off, the beginning is all there is to show
+
+
+class _Head:
+    """Heads, each up to and with an empty line; every line is judged as it comes, and looked at once."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._searched = 0
+        self._line = 0
+        self._lines = 0
+        self._size = 0
+
+    def add(self, data: bytes) -> None:
+        """Take in what arrived."""
+        self._data += data
+
+    def take(self) -> bytes | None:
+        """Take out the head if it is complete."""
+        while (end := self._data.find(b"\n", self._searched)) >= 0:
+            self._judge(end)
+            empty = bytes(self._data[self._line : end]) in (b"", b"\r")
+            self._searched = self._line = end + 1
+            self._lines += 1
+            if empty:
+                return self._take_out()
+        self._searched = len(self._data)
+        self._judge(self._searched)
+        return None
+
+    def rest(self) -> bytes:
+        """Take out what came behind the head."""
+        rest = bytes(self._data)
+        self._data.clear()
+        return rest
+
+    def _judge(self, end: int) -> None:
+        if end - self._line > MAX_HEADER_LINE:
+            raise _malformed(f"a line of over {MAX_HEADER_LINE} bytes")
+        if self._lines > MAX_HEADERS + 1:
+            raise _malformed(f"over {MAX_HEADERS} header lines")
+        if self._size + end > MAX_HEADERS_SIZE:
+            raise _malformed(f"a head of over {MAX_HEADERS_SIZE} bytes")
+
+    def _take_out(self) -> bytes:
+        head = bytes(self._data[: self._line])
+        del self._data[: self._line]
+        self._size += len(head)
+        self._searched = self._line = self._lines = 0
+        return head
+
+
+def _malformed(text: str) -> InvalidHandshake:
+    return InvalidHandshake(f"malformed answer: {text}", 502, body=b"")
 
 
 # -- Lists in headers (RFC 9110 §5.6) ---------------------------------------------------------------------------------
