@@ -148,7 +148,7 @@ def test_a_buffer_may_change_once_it_was_sent(loop_kind: str) -> None:
         ("text", TypeError, "frame must be bytes-like, not str"),
         (5, TypeError, "frame must be bytes-like, not int"),
         (None, TypeError, "frame must be bytes-like, not NoneType"),
-        (b"", ValueError, "frame is empty"),
+        (b"", ValueError, "frame must have 2 bytes or more"),
     ],
 )
 def test_what_is_no_frame_is_refused(loop_kind: str, frame: object, kind: type[Exception], text: str) -> None:

@@ -1,112 +1,433 @@
-"""messages in, replies out: one open connection without I/O  (RFC 6455 §5.5, §7)
+"""messages in, frames out: one connection without I/O, from its opening to its end  (RFC 6455 §5.5, §7, §9)
 
-Feed it what arrives: it decodes, says what is to be answered, and knows how far the closing handshake has come.
+Feed it what arrives: it decodes, says what is to be answered, and knows how far the closing handshake has come. It
+does not read, write or wait: any layer with a transport and a clock can drive it.
 """
 
 from __future__ import annotations
 
+import enum
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from .codec import Message, MessageDecoder, apply_mask, parse_header
-from .errors import ConnectionLost, ProtocolError, WebSocketError, shown
+from .codec import ChunkDecoder, Message, MessageDecoder, apply_mask, parse_header
+from .errors import ConnectionLost, ProtocolError, WebSocketError, not_bytes, shown
+from .extensions import Extension, claimed
 from .frames import parse_close_frame_payload, prepare_close_frame_payload, prepare_websocket_frame
-from .wire import MAX_CLOSE_REASON_LENGTH, OPCODE, CloseCode, Opcode
+from .pipeline import Incoming, Outgoing
+from .wire import (
+    CONTROL,
+    DEFAULT_MAX_SIZE,
+    FIN,
+    MASK,
+    MAX_CLOSE_REASON_LENGTH,
+    MAX_LENGTH_64,
+    OPCODE,
+    RSV,
+    RSV_SHIFT,
+    CloseCode,
+    Opcode,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+WHOLE_MESSAGES = frozenset((FIN | Opcode.TEXT, FIN | Opcode.BINARY))
+"""First bytes of the frames that change nothing but what is counted."""
+
+MIN_FRAME_LENGTH = 2
+
+GROWTH = 64
+"""An extension may make a message longer on the wire than it is: by one part in so many, and as many bytes."""
+
+
+class State(enum.Enum):
+    """How far a connection has come (RFC 6455 §4.1, §7.1)."""
+
+    CONNECTING = "connecting"
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class Counters:
+    """What passed over a connection so far; messages are those of data, frames are all, bytes are those on the wire.
+
+    Attributes:
+        frames_received, messages_received, bytes_received, pings_received, pongs_received: what was decoded; the bytes
+            include what a violation made worthless.
+        frames_sent, messages_sent, pings_sent: what was given to be sent.
+        bytes_sent: what was written to the transport.
+        high_water: the most bytes that waited to be sent at the time of a write.
+    """
+
+    frames_received: int
+    messages_received: int
+    bytes_received: int
+    pings_received: int
+    pongs_received: int
+    frames_sent: int
+    messages_sent: int
+    bytes_sent: int
+    pings_sent: int
+    high_water: int
+
 
 class Connection:
-    """One side of an open connection.
+    """One side of a connection.
 
     Args:
         role: who we are, "server" or "client".
-        auto_close: whether to answer a Close frame with its own code, and a violation with the code that names it.
-        auto_pong: whether to answer pings.
-        options: further arguments of :class:`wslowlevel.codec.MessageDecoder`.
+        clock: seconds that only grow, for the latency of pings.
+        options: see `configure`.
 
     Attributes:
+        role: who we are.
+        state: CONNECTING until `open`, CLOSING from the first Close frame or violation on, CLOSED after `end`.
+        may_send: whether frames may be sent: from `open` until a Close frame was sent, or `end`.
+        extensions: what `open` was told of.
         received: (code, reason) of the peer's Close frame, None until it came.
         sent: (code, reason) of ours, None until it went out.
+        why: what `end` was told of it, None for nothing.
+        closed_first: "received" or "sent", whichever Close frame was the first; None while there is none.
         replies: pongs that answer what was received, to be sent in this order; the caller takes them out.
+        latency: seconds that the last ping took to be answered, None until one was.
+        pings: when each ping that still waits for its answer was made, by its payload, oldest first.
+        answered_pings: (payload, latency) of pings that were answered; the caller takes them out.
     """
 
-    def __init__(self, *, role: str, auto_close: bool = True, auto_pong: bool = False, **options: Any) -> None:
-        self._decoder = MessageDecoder(role=role, **options)
-        self._mask_key: Literal[True] | None = True if role == "client" else None
-        self._auto_close = auto_close
-        self._auto_pong = auto_pong
+    def __init__(self, *, role: str, clock: Callable[[], float] = time.monotonic, **options: Any) -> None:
+        self.role = role
+        self.state = State.CONNECTING
+        self.may_send = False
+        self.extensions: tuple[Extension, ...] = ()
         self.received: tuple[int, str] | None = None
         self.sent: tuple[int, str] | None = None
+        self.closed_first: Literal["received", "sent"] | None = None
         self.replies: list[bytes] = []
+        self.latency: float | None = None
+        self.answered_pings: list[tuple[bytes, float]] = []
+
+        self._clock = clock
+        self.pings: dict[bytes, float] = {}
+        self._pings_made = 0
+        self._mask_key: Literal[True] | None = True if role == "client" else None
+        self._mask_bit = MASK if role == "client" else 0
+        self._failure: Exception | None = None
+        self.why: str | None = None
+
+        self._passing = WHOLE_MESSAGES
+        self._frames_sent = self._controls_sent = self._fragments_sent = self._pings_sent = 0
+        self._bytes_sent = self._high_water = 0
+
+        self._decoder: Any = None  # a MessageDecoder or a ChunkDecoder
+        self.configure(**options)
+
+    def configure(
+        self,
+        *,
+        auto_close: bool = True,
+        auto_pong: bool = False,
+        chunks: bool = False,
+        strict: bool = True,
+        allow_rsv: int = 0,
+        **options: Any,
+    ) -> None:
+        """Say how to receive.
+
+        Args:
+            auto_close: whether to answer a Close frame with its own code, and a violation with the code that names it.
+            auto_pong: whether to answer pings.
+            chunks: whether to receive messages in chunks, as they arrive.
+            strict: False lets pass, in both directions, what RFC 6455 forbids.
+            allow_rsv: reserved bits to let pass besides those that the extensions of the connection claim.
+            options: more for :class:`wslowlevel.MessageDecoder` or :class:`wslowlevel.ChunkDecoder`.
+
+        Raises:
+            RuntimeError: something was received before.
+            TypeError, ValueError: an option of the wrong kind.
+        """
+        self._check_nothing_received()
+        self._auto_close = auto_close
+        self._auto_pong = auto_pong
+        self._chunks = chunks
+        self._strict = strict
+        self._options = {"allow_rsv": allow_rsv, **options}
+        self._make_decoder()
+
+    def open(self, extensions: Sequence[Extension] = ()) -> None:
+        """The opening handshake succeeded, and agreed on these extensions, in this order.
+
+        Raises:
+            RuntimeError: it is closing or closed, or something was received before that the extensions did not see.
+        """
+        if self.state not in (State.CONNECTING, State.OPEN):
+            raise RuntimeError(f"a connection that is {self.state.value} does not open again")
+        if extensions:
+            self._check_nothing_received()
+            self.extensions = tuple(extensions)
+            self._make_decoder()
+        self.state = State.OPEN
+        self.may_send = True
+
+    def _check_nothing_received(self) -> None:
+        if self._decoder is not None and self._decoder.bytes_received:
+            raise RuntimeError("how to receive is to be said before anything was received")
+
+    def _make_decoder(self) -> None:
+        options = self._options
+        if self.extensions:
+            limit = options.get("max_message_size", None if self._chunks else DEFAULT_MAX_SIZE)
+            self._incoming = Incoming(self.extensions, limit)
+            options = {
+                **options,
+                "allow_rsv": options["allow_rsv"] | claimed(self.extensions),
+                "max_message_size": None if limit is None else min(limit + limit // GROWTH + GROWTH, MAX_LENGTH_64),
+            }
+        make = ChunkDecoder if self._chunks else MessageDecoder
+        self._decoder = make(role=self.role, strict=self._strict, **options)
 
     @property
-    def error(self) -> WebSocketError | MemoryError | None:
-        """The violation or crossed limit that ended what can be received, None while there is none."""
-        return self._decoder.error
+    def error(self) -> Exception | None:
+        """What ended what can be received: a ProtocolError or PayloadTooBig of the peer's making, None while there is
+        none; also whatever an extension raised, and a MemoryError.
+        """
+        return self._failure or self._decoder.error
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will be received: the peer's Close frame came, or a violation."""
-        return self._decoder.closed or self._decoder.error is not None
+        return self._decoder.closed or self._decoder.error is not None or self._failure is not None
 
     # -- In -----------------------------------------------------------------------------------------------------------
 
     def feed(self, data: Buffer) -> list[Message]:
-        """Decode what arrived, any C-contiguous buffer; a violation is left in `error`, not raised."""
+        """Decode what arrived, any C-contiguous buffer; a violation is left in `error`, not raised.
+
+        Returns:
+            Messages, or chunks, as they stood on the wire: `unpack` makes of them what the peer meant.
+        """
         try:
-            return self._answered(self._decoder.feed(data))
+            return self._answered([] if self._failure else self._decoder.feed(data))
         except WebSocketError:
             return self._answered([])
 
     def get_buffer(self, hint: int = -1) -> memoryview:
         """Memory to receive into, see :meth:`wslowlevel.codec.MessageDecoder.get_buffer`."""
-        return self._decoder.get_buffer(hint)
+        lent: memoryview = self._decoder.get_buffer(hint)
+        return lent
 
     def buffer_updated(self, nbytes: int) -> list[Message]:
         """Decode what was received into the buffer; otherwise as `feed`."""
         try:
-            return self._answered(self._decoder.buffer_updated(nbytes))
+            return self._answered([] if self._failure else self._decoder.buffer_updated(nbytes))
         except WebSocketError:
             return self._answered([])
 
-    def _answered(self, messages: list[Message]) -> list[Message]:
-        if self._auto_pong and self.sent is None:
-            self.replies += [self._frame(Opcode.PONG, each.payload) for each in messages if each.opcode == Opcode.PING]
+    def unpack(self, items: list[Message]) -> Iterator[Message]:
+        """Undo what extensions did to messages, each when it is taken: no more than one is held inflated.
+
+        Raises:
+            ProtocolError, PayloadTooBig: an extension cannot have made this, or not within the limit; the connection
+                ends with it, as with any other violation, and `error` tells.
+        """
+        return self._unpacked(items) if self.extensions else iter(items)
+
+    def _unpacked(self, items: list[Any]) -> Iterator[Any]:
+        try:
+            yield from self._incoming.chunks(items) if self._chunks else self._incoming.messages(items)
+        except Exception as error:
+            self._failure = error
+            self._start_closing()
+            raise
+
+    def _answered(self, messages: list[Any]) -> list[Any]:
+        if self._auto_pong and self.may_send:
+            self._answer_pings([each.payload for each in messages if each.opcode == Opcode.PING])
+        if self.pings:
+            for each in messages:
+                if each.opcode == Opcode.PONG:
+                    self._note_pong(each.payload)
         if self._decoder.closed and self.received is None:
             self.received = parse_close_frame_payload(messages[-1].payload)
+            self.closed_first = self.closed_first or "received"
+        if self.ended:
+            self._start_closing()
         return messages
 
+    def _answer_pings(self, payloads: list[bytes]) -> None:
+        self.replies += [self._frame(Opcode.PONG, payload) for payload in payloads]
+        self._frames_sent += len(payloads)
+        self._controls_sent += len(payloads)
+
+    def _start_closing(self) -> None:
+        if self.state is not State.CLOSED:
+            self.state = State.CLOSING
+
     # -- Out ----------------------------------------------------------------------------------------------------------
+
+    def check_may_send(self) -> None:
+        """Raise ConnectionLost or RuntimeError, as `note_send` does, unless frames may be sent."""
+        if self.state is State.CONNECTING:
+            raise RuntimeError("nothing may be sent before the opening handshake is answered")
+        if not self.may_send:
+            raise self.lost()
+
+    def note_send(self, frame: bytes) -> None:
+        """Take note of a frame that is about to be sent.
+
+        Raises:
+            ConnectionLost: nothing may follow a Close frame that was sent (RFC 6455 §5.5.1), or the end.
+            RuntimeError: the opening handshake has not succeeded yet.
+            ValueError: less than a header, a Close frame that is not whole, or a frame that RFC 6455 does not allow
+                here: of the wrong masking, or a fragment outside of its message.
+        """
+        self.check_may_send()
+        if len(frame) < MIN_FRAME_LENGTH:
+            raise ValueError(f"frame must have {MIN_FRAME_LENGTH} bytes or more, not {shown(frame)}")
+        if frame[0] not in self._passing or (frame[1] ^ self._mask_bit) & MASK:
+            self._note_other(frame)
+        self._frames_sent += 1
+
+    def _note_other(self, frame: bytes) -> None:
+        first = frame[0]
+        if self._strict and (frame[1] ^ self._mask_bit) & MASK:
+            wanted = "masked: pass mask_key=True" if self._mask_bit else "unmasked"
+            raise ValueError(f"the frames of a {self.role} must be {wanted} (RFC 6455 §5.1)")
+        if not first & CONTROL:
+            self._note_fragment(first)
+        else:
+            if first & OPCODE == Opcode.CLOSE:
+                self._note_close(_read_close_frame(frame))
+            self._controls_sent += 1
+            self._pings_sent += first & OPCODE == Opcode.PING
+
+    def _note_fragment(self, first: int) -> None:
+        inside = not self._passing
+        if self._strict and inside != (first & OPCODE == Opcode.CONTINUATION):
+            expected = "a continuation" if inside else "the first frame of a message"
+            raise ValueError(f"expected {expected}, not a frame with opcode 0x{first & OPCODE:X} (RFC 6455 §5.4)")
+        for extension in self.extensions:
+            if extension.rsv & (first & RSV) >> RSV_SHIFT:
+                extension.note_foreign()
+        self._note_data(first)
+
+    def _note_data(self, first: int) -> None:
+        self._fragments_sent += not first & FIN
+        self._passing = WHOLE_MESSAGES if first & FIN else frozenset()
+
+    def _note_close(self, close: tuple[int, str]) -> None:
+        self.sent = close
+        self.closed_first = self.closed_first or "sent"
+        self.may_send = False
+        self._start_closing()
+
+    def note_written(self, size: int, waiting: int) -> None:
+        """Take note of a write to the transport: of its size, and of all that waited then, in bytes."""
+        self._bytes_sent += size
+        self._high_water = max(self._high_water, waiting)
+
+    def message_frame(self, payload: bytes, opcode: int, compress: bool | None = None) -> bytes:
+        """The frame of a whole message: through the extensions, masked if we are the client, and noted as sent.
+
+        Raises:
+            ConnectionLost, RuntimeError: as `note_send`.
+            ValueError: text that is not UTF-8.
+        """
+        frame = self.chunk_frame(self.message_in_chunks(opcode, len(payload), compress), payload, True)
+        assert frame is not None
+        return frame
+
+    def message_in_chunks(self, opcode: int, size: int | None = None, compress: bool | None = None) -> Outgoing:
+        """Begin a message, text (1) or binary (2), whose size in bytes may be known: see `chunk_frame`.
+
+        Raises:
+            ConnectionLost, RuntimeError: as `note_send`.
+            ValueError: another message is not finished (RFC 6455 §5.4).
+        """
+        self.check_may_send()
+        if not self._passing:
+            raise ValueError("a fragmented message is not finished: another one may not begin (RFC 6455 §5.4)")
+        return Outgoing(self.extensions, opcode, size, compress, masked=self._mask_key is not None)
+
+    def chunk_frame(self, message: Outgoing, chunk: bytes, final: bool) -> bytes | None:
+        """The frame of the next chunk of a message, noted as sent; None if the extensions keep it for the next one.
+
+        Raises:
+            ConnectionLost, RuntimeError: as `note_send`.
+            ValueError: text that is not UTF-8.
+        """
+        self.check_may_send()
+        frame = message.frame(chunk, final)
+        if frame is not None:
+            self._note_data(frame[0])
+            self._frames_sent += 1
+        return frame
+
+    def ping(self, payload: bytes | None = None) -> bytes:
+        """A ping to send now, whose answer will be timed; by default each has a payload of its own.
+
+        Raises:
+            ConnectionLost, RuntimeError: as `note_send`; also when no pong can come, for nothing is received any more.
+            TypeError: a payload that is not bytes.
+            ValueError: over 125 bytes of payload, or the payload of a ping that still waits for its answer.
+        """
+        self.check_may_send()
+        if self.ended:
+            raise self.lost()
+        if payload is None:
+            payload = self._unused_ping()
+        if not isinstance(payload, bytes):
+            raise not_bytes("payload", payload)
+        if payload in self.pings:
+            raise ValueError(f"a ping with the payload {shown(payload)} still waits for its answer")
+        frame = self._frame(Opcode.PING, payload)
+        self.pings[payload] = self._clock()
+        return frame
+
+    def _unused_ping(self) -> bytes:
+        while True:
+            payload = self._pings_made.to_bytes(8, "big")
+            self._pings_made += 1
+            if payload not in self.pings:
+                return payload
+
+    def _note_pong(self, payload: bytes) -> None:
+        """A pong answers the ping with its payload, and those before it too (RFC 6455 §5.5.3)."""
+        now = self._clock()
+        for answered in list(self.pings) if payload in self.pings else ():
+            latency = now - self.pings.pop(answered)
+            self.answered_pings.append((answered, latency))
+            if answered == payload:
+                self.latency = latency
+                return
+
+    @property
+    def is_inside_message(self) -> bool:
+        """Whether a message was begun, and is not finished, in the direction that we send."""
+        return not self._passing
 
     def answer_end(self) -> bytes | None:
         """The Close frame that answers the peer's, or its violation; None if there is nothing to answer (any more).
 
         For the caller to send once it has dealt with the messages that came before: nothing may follow it.
         """
-        if not self._auto_close or self.sent is not None or not self.ended:
+        if not self._auto_close or not self.may_send or not self.ended:
             return None
-        if self.error is not None:
-            payload = close_payload_for(self.error)
+        error = self.error
+        if error is not None:
+            payload = close_payload_for(error)
         elif self.received is not None and self.received[0] != CloseCode.NO_STATUS_RECEIVED:
             # "the endpoint typically echos the status code it received" (§5.5.1)
             payload = prepare_close_frame_payload(self.received[0])
         else:
             payload = b""
-        self.sent = parse_close_frame_payload(payload)
-        return self._frame(Opcode.CLOSE, payload)
-
-    def note_send(self, frame: bytes) -> None:
-        """Take note of a frame that is about to be sent.
-
-        Raises:
-            ConnectionLost: a Close frame was sent before: nothing may follow it (RFC 6455 §5.5.1).
-            ValueError: a Close frame that is not whole.
-        """
-        if self.sent is not None:
-            raise self.lost()
-        if frame[0] & OPCODE == Opcode.CLOSE:
-            self.sent = _read_close_frame(frame)
+        frame = self._frame(Opcode.CLOSE, payload)
+        self.note_send(frame)
+        return frame
 
     def close_frame(self, code: int, reason: str = "") -> bytes:
         """The Close frame to send, masked if we are the client; ValueError for a code that may not be sent."""
@@ -115,18 +436,51 @@ class Connection:
     def _frame(self, opcode: Opcode, payload: bytes) -> bytes:
         return prepare_websocket_frame(payload, opcode=opcode, mask_key=self._mask_key)
 
+    # -- The end ------------------------------------------------------------------------------------------------------
+
+    def end(self, why: str | None = None) -> None:
+        """The connection is gone, or given up: nothing more comes in or goes out.
+
+        Args:
+            why: what to say of it in the error, where there is more to say than the Close frames do.
+        """
+        if self.state is not State.CLOSED:
+            self.state = State.CLOSED
+            self.may_send = False
+            self.why = why
+
     def lost(self) -> ConnectionLost:
         """The error that tells how this connection ended."""
-        closes = (("received", self.received), ("sent", self.sent))
-        told = [f"{verb} {close[0]} {close[1]!r}" for verb, close in closes if close is not None]
-        how = ", ".join(told) or "no Close frame was received or sent"
-        return ConnectionLost(f"connection is closed: {how}", self.received, self.sent)
+        closes = {"received": self.received, "sent": self.sent}
+        order = ("sent", "received") if self.closed_first == "sent" else ("received", "sent")
+        said = [f"{verb} {close[0]} {close[1]!r}" for verb in order if (close := closes[verb]) is not None]
+        how = ", then ".join(said) or "no Close frame was received or sent"
+        told = "; ".join(filter(None, [self.why, how]))
+        return ConnectionLost(f"connection is closed: {told}", self.received, self.sent, self.closed_first)
+
+    @property
+    def counters(self) -> Counters:
+        """What passed over this connection so far."""
+        decoder = self._decoder
+        return Counters(
+            frames_received=decoder.frames_received,
+            messages_received=decoder.messages_received,
+            bytes_received=decoder.bytes_received,
+            pings_received=decoder.pings_received,
+            pongs_received=decoder.pongs_received,
+            frames_sent=self._frames_sent,
+            messages_sent=self._frames_sent - self._controls_sent - self._fragments_sent,
+            bytes_sent=self._bytes_sent,
+            pings_sent=self._pings_sent,
+            high_water=self._high_water,
+        )
 
 
 def close_payload_for(error: BaseException) -> bytes:
     """The payload of the Close frame that tells the peer of an error, its text cut to what fits."""
     code = getattr(error, "close_code", CloseCode.INTERNAL_ERROR)
-    return prepare_close_frame_payload(code, str(error).encode()[:MAX_CLOSE_REASON_LENGTH].decode(errors="ignore"))
+    text = str(error).encode(errors="replace")
+    return prepare_close_frame_payload(code, text[:MAX_CLOSE_REASON_LENGTH].decode(errors="ignore"))
 
 
 def _read_close_frame(frame: bytes) -> tuple[int, str]:
@@ -134,8 +488,8 @@ def _read_close_frame(frame: bytes) -> tuple[int, str]:
         header = parse_header(frame)
     except ProtocolError as error:
         raise ValueError(f"not a Close frame: {error}") from None
-    if header is None or header.length + header.payload_length > len(frame):
-        raise ValueError(f"not a whole Close frame: {shown(frame)}")
+    if header is None or header.length + header.payload_length != len(frame):
+        raise ValueError(f"not one whole Close frame: {shown(frame)}")
     payload = frame[header.length :]
     try:
         return parse_close_frame_payload(apply_mask(payload, header.mask_key) if header.mask_key else payload)

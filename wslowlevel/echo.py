@@ -16,7 +16,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from .aio.factories import Messages, get_messages_factory, send_factory, send_handshake
+from .aio.factories import get_messages_factory, send_factory, send_handshake
 from .aio.socket import Socket
 from .codec import Header, Message, apply_mask, parse_header
 from .connection import Connection
@@ -48,7 +48,7 @@ class Watch(Connection):
     """The server's side of a connection, which reports every frame to a monitor."""
 
     def __init__(self, socket: Socket) -> None:
-        super().__init__(role="server", auto_pong=True)
+        super().__init__(role="server")
         self.socket = socket
         self.monitor: Socket | None = None
         self._lent = memoryview(b"")
@@ -71,11 +71,6 @@ class Watch(Connection):
     def note_send(self, frame: bytes) -> None:
         super().note_send(frame)
         self._see("out", frame)
-
-    def answer_end(self) -> bytes | None:
-        answer = super().answer_end()
-        self._see("out", answer or b"")
-        return answer
 
     def _see_replies(self, messages: list[Message]) -> list[Message]:
         for reply in self.replies:
@@ -137,14 +132,15 @@ class Application:
         elif name:
             await self._watched_echo(request, socket, name)
         else:
-            await echo(request, socket, Connection(role="server", auto_pong=True))
+            await echo(request, socket)
 
     async def _watched_echo(self, request: Request, socket: Socket, name: str) -> None:
         if name in self._watched or not re.fullmatch("[0-9a-f]{32}", name):
             raise InvalidHandshake("watch must be 32 hexadecimal digits that nobody else has chosen")
         watch = self._watched[name] = Watch(socket)
         try:
-            await echo(request, socket, watch)
+            socket.use(watch)
+            await echo(request, socket)
         finally:
             del self._watched[name]
             if watch.monitor is not None:
@@ -166,12 +162,12 @@ class Application:
             watch.monitor = None
 
 
-async def echo(request: Request, socket: Socket, connection: Connection) -> None:
+async def echo(request: Request, socket: Socket) -> None:
     """Send every message back as it came; the connection itself answers pings and Close."""
     send_handshake(request, socket)
-    socket.open(connection)
+    get_messages = get_messages_factory(socket, auto_pong=True)
     send = send_factory(socket)
-    async for message in Messages(socket):
+    async for message in get_messages():
         if not message.opcode & CONTROL:
             await send(prepare_websocket_frame(message.payload, opcode=message.opcode))
 

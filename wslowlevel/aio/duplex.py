@@ -8,16 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Generator, Sequence
-from typing import Any
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ..codec import Message
-from ..connection import Connection
-from ..errors import InvalidHandshake
+from ..connection import Connection, Counters, State
+from ..errors import ConnectionLost, InvalidHandshake
+from ..extensions import Extension
 from ..http1 import encode_response, response_to
-from ..wire import CloseCode, Opcode
+from ..pipeline import Outgoing
+from ..wire import CONTROL, CloseCode, Opcode
+from .sending import Held, Lane, Sender, Sent
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+T = TypeVar("T")
 
 READ_LIMIT = 64 * 1024
 """Bytes, as they came over the wire, of messages that may wait for the iterator before reading pauses."""
@@ -40,44 +55,42 @@ LINGER = 2.0
 once would make the kernel answer those bytes with a reset, which may overtake the Close frame."""
 
 
-class Sent(Awaitable[None]):
-    """What `send` returns. The frame is queued already; awaiting waits while the peer is slow."""
-
-    __slots__ = ("_duplex",)
-
-    def __init__(self, duplex: Duplex) -> None:
-        self._duplex = duplex
-
-    def __await__(self) -> Generator[Any, None, None]:
-        if self._duplex.must_wait:
-            yield from self._duplex.wait_sent().__await__()
-
-
-class Duplex(ABC):
+class Duplex(Sender):
     """A stream of messages that comes in and a stream of frames that goes out."""
 
     def __init__(self, role: str, *, close_timeout: float = CLOSE_TIMEOUT) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection = Connection(role=role)
         self._transport: asyncio.Transport | None = None
-        self._opened = False
+        self._configured = False
         self._answered = False
-        self._may_send = False
         self._ended = False
-        self._lost = False
         self._over = False
         self.role = role
 
-        self._batches: deque[tuple[list[Message], int]] = deque()
+        self._batches: deque[tuple[list[Any], int]] = deque()
         self._undelivered = 0
         self._receiving = False
 
         self._queue: list[bytes] = []
         self._queued = 0
+        self._queued_heads = 0
         self._flush_is_due = False
+        self._lane: Lane | None = None
+        self._pings: dict[bytes, asyncio.Future[float]] = {}
 
         self._close_timeout = close_timeout
         self._close_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def state(self) -> State:
+        """How far the connection has come: CONNECTING, OPEN, CLOSING or CLOSED."""
+        return self._connection.state
+
+    @property
+    def extensions(self) -> tuple[Extension, ...]:
+        """What the opening handshake agreed on."""
+        return self._connection.extensions
 
     @property
     def received(self) -> tuple[int, str] | None:
@@ -90,9 +103,25 @@ class Duplex(ABC):
         return self._connection.sent
 
     @property
+    def closed_first(self) -> Literal["received", "sent"] | None:
+        """Which of the two Close frames was the first, None while there is none."""
+        return self._connection.closed_first
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds that the last ping of `ping`, or of the keepalive, took to be answered; None until one was."""
+        return self._connection.latency
+
+    @property
+    def counters(self) -> Counters:
+        """Frames, messages and bytes that passed so far, see :class:`wslowlevel.Counters`."""
+        return self._connection.counters
+
+    @property
     def buffered(self) -> int:
         """Bytes that wait to be sent: the queue, and what the transport has not got rid of."""
-        return self._queued + (self._transport.get_write_buffer_size() if self._transport else 0)
+        held = self._lane.size if self._lane else 0
+        return held + self._queued + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """What the transport knows: "peername", "sockname", "socket", "ssl_object" (see asyncio's transports)."""
@@ -100,20 +129,40 @@ class Duplex(ABC):
 
     # -- In -----------------------------------------------------------------------------------------------------------
 
-    def open(self, connection: Connection) -> None:
-        """Decode what arrives with this connection from now on.
+    def use(self, connection: Connection) -> None:
+        """Drive this connection, of a class of one's own perhaps, in place of the one that stands here.
+
+        Raises:
+            RuntimeError: the opening handshake was answered already.
+        """
+        if self._answered or self._configured:
+            raise RuntimeError("a socket takes another connection before its opening handshake only")
+        self._connection = connection
+
+    def configure(self, **options: Any) -> None:
+        """Begin to receive, in the way of :meth:`wslowlevel.Connection.configure`, once the connection is open.
 
         Raises:
             RuntimeError: that was done before.
         """
-        if self._opened:
-            raise RuntimeError("get_messages_factory() was already called for this socket")
-        connection.sent = self._connection.sent
-        self._connection = connection
-        self._opened = True
+        if self._configured:
+            raise RuntimeError("the factory of messages, or of chunks, was already called for this socket")
+        self._connection.configure(**options)
+        self._configured = True
+        self._begin_if_ready()
 
-    async def receive(self) -> list[Message]:
-        """Take the next batch of messages, which may be empty; before it waits, it writes what is queued.
+    def opened(self, extensions: Sequence[Extension] = ()) -> None:
+        """The opening handshake succeeded, with these extensions: frames may follow."""
+        self._answered = True
+        self._connection.open(extensions)
+        self._begin_if_ready()
+
+    def _begin_if_ready(self) -> None:
+        if self._configured and self._connection.state is not State.CONNECTING:
+            self._begin()
+
+    async def receive(self) -> Iterator[Any]:
+        """Take the next batch of messages, or chunks, which may be empty; before it waits, it writes what is queued.
 
         Cancelling it loses nothing.
 
@@ -121,7 +170,7 @@ class Duplex(ABC):
             StopAsyncIteration: the connection is closed.
             ProtocolError, PayloadTooBig: the peer broke a rule or a limit.
             ConnectionLost: it ended without a Close frame.
-            RuntimeError: another task waits here already.
+            RuntimeError: another task waits here already, or the opening handshake was not answered.
         """
         while not self._batches:
             self._raise_if_ended()
@@ -138,14 +187,25 @@ class Duplex(ABC):
         self._delivered()
         if batch and batch[-1].opcode == Opcode.CLOSE:
             self._answer_end()
-        return batch
+        return self._unpacked(batch) if self._connection.extensions else iter(batch)
 
-    def _received(self, messages: list[Message], size: int) -> None:
+    def _unpacked(self, batch: list[Any]) -> Iterator[Any]:
+        try:
+            yield from self._connection.unpack(batch)
+        except Exception:
+            self._batches.clear()
+            self._undelivered = 0
+            self._answer_end()
+            raise
+
+    def _received(self, messages: list[Any], size: int) -> None:
         """Take in what `size` bytes were decoded to.
 
         A Close message stands in a batch of its own: it is answered when it is taken, after all that came before.
         """
         connection = self._connection
+        if connection.answered_pings:
+            self._tell_pings()
         if connection.replies:
             for reply in connection.replies:
                 self._enqueue(reply)
@@ -156,13 +216,16 @@ class Duplex(ABC):
         if messages:
             self._batches.append((messages, size))
             self._undelivered += size
-        if connection.ended and connection.sent is not None:
-            self._end()  # ours was sent before: there is nothing to answer, and nothing to wait for
+        if connection.ended:
+            self._fail_pings()
+            if connection.sent is not None:
+                self._end()  # ours was sent before: there is nothing to answer, and nothing to wait for
 
     def _answer_end(self) -> None:
         """Everything that came before a Close frame, or a violation, was taken: answer it, and end the transport."""
+        self._fail_pings()
         answer = self._connection.answer_end()
-        if answer is not None and not self._lost:
+        if answer is not None:
             self._enqueue(answer)
         if self.sent is not None and self._connection.ended:
             self._end()
@@ -172,9 +235,12 @@ class Duplex(ABC):
         if connection.error is not None:
             self._answer_end()
             raise connection.error.with_traceback(None)
-        if connection.received is not None or (self._lost and connection.sent is not None):
+        if connection.state is State.CONNECTING:
+            raise RuntimeError("no message comes before the opening handshake is answered")
+        lost = connection.state is State.CLOSED
+        if connection.received is not None or (lost and connection.sent is not None and connection.why is None):
             raise StopAsyncIteration
-        if self._lost:
+        if lost:
             raise connection.lost()
 
     # -- Out ----------------------------------------------------------------------------------------------------------
@@ -183,27 +249,137 @@ class Duplex(ABC):
         """Queue a frame, see :func:`wslowlevel.send_factory`."""
         if type(frame) is not bytes:
             frame = _owned(frame)
-        if not frame:
-            raise ValueError("frame is empty")
-        if self._lost:
-            raise self._connection.lost()
-        if not self._may_send:
-            raise RuntimeError("send() before send_handshake(): the connection is not open")
-        self._connection.note_send(frame)
-        self._enqueue(frame)
-        if self._connection.sent is not None:
-            self._end() if self._connection.ended else self._start_close_timer()
+        if self._must_hold and frame and not frame[0] & CONTROL:
+            return self._hold(lambda: self._send(frame), len(frame))
+        self._send(frame)
         return Sent(self)
 
+    def _send(self, frame: bytes) -> None:
+        connection = self._connection
+        connection.note_send(frame)
+        self._enqueue(frame)
+        if not connection.may_send:
+            self._end() if connection.ended else self._start_close_timer()
+
+    def send_message(self, payload: str | Buffer, *, is_utf8: bool = False, compress: bool | None = None) -> Sent:
+        """Queue a message, see :func:`wslowlevel.send_message_factory`."""
+        opcode, data = _text_or_binary(payload, is_utf8)
+        if self._must_hold:
+            return self._hold(lambda: self._send_message(data, opcode, compress), len(data))
+        self._send_message(data, opcode, compress)
+        return Sent(self)
+
+    def _send_message(self, payload: bytes, opcode: Opcode, compress: bool | None) -> None:
+        self._enqueue(self._connection.message_frame(payload, opcode, compress))
+
+    @property
+    def _must_hold(self) -> bool:
+        """Whether data frames wait for the end of a message in chunks; where none may be sent, that is told at once."""
+        return self._lane is not None and self._connection.may_send
+
+    def _hold(self, send: Callable[[], object], size: int) -> Held:
+        assert self._lane is not None
+        return self._lane.hold(Held(self, send, size))
+
+    async def send_chunks(
+        self,
+        chunks: Iterable[str | Buffer] | AsyncIterable[str | Buffer],
+        *,
+        is_utf8: bool = False,
+        compress: bool | None = None,
+    ) -> None:
+        """Send a message in chunks, see :func:`wslowlevel.send_chunks_factory`."""
+        self._connection.check_may_send()
+        lane = self._lane = Lane(self._lane)
+        try:
+            await lane.turn()
+            self._connection.check_may_send()
+            await self._send_chunks(chunks, is_utf8, compress)
+        finally:
+            before = lane.end()
+            if self._lane is lane:
+                self._lane = before
+
+    async def _send_chunks(
+        self, chunks: Iterable[str | Buffer] | AsyncIterable[str | Buffer], is_utf8: bool, compress: bool | None
+    ) -> None:
+        message: Outgoing | None = None
+        opcode = Opcode.TEXT if is_utf8 else Opcode.BINARY
+        try:
+            async for chunk in _asynchronous(chunks):
+                chunk_opcode, data = _text_or_binary(chunk, is_utf8)
+                if message is None:
+                    opcode = chunk_opcode
+                    message = self._connection.message_in_chunks(opcode, compress=compress)
+                elif chunk_opcode != opcode:
+                    raise TypeError("the chunks of a message must all be str, or all bytes-like")
+                if data:
+                    await self._send_chunk(message, data, False)
+            message = message or self._connection.message_in_chunks(opcode, compress=compress)
+            await self._send_chunk(message, b"", True)
+        except BaseException:
+            if message is not None and message.is_unfinished:
+                # The peer has half a message, and would take whatever follows for the rest of it.
+                with suppress(ConnectionLost):
+                    self.close(CloseCode.INTERNAL_ERROR, "a message could not be finished")
+            raise
+
+    async def _send_chunk(self, message: Outgoing, data: bytes, final: bool) -> None:
+        frame = self._connection.chunk_frame(message, data, final)
+        if frame is not None:
+            self._enqueue(frame)
+            await Sent(self)
+
+    def ping(self, payload: bytes | None = None) -> asyncio.Future[float]:
+        """Send a ping, and learn when it is answered.
+
+        The pong is taken note of even while no messages are taken, and handed out as a message all the same.
+
+        Args:
+            payload: up to 125 bytes; by default one that no other ping has.
+
+        Returns:
+            To be awaited, or not: the seconds until the answer came. ConnectionLost if it never will.
+
+        Raises:
+            ConnectionLost, RuntimeError: as `send`.
+            TypeError, ValueError: a payload that is not bytes, is too long, or still waits for its answer.
+        """
+        frame = self._connection.ping(payload)
+        sent = next(reversed(self._connection.pings))
+        self.send(frame)
+        answer = self._pings[sent] = self._loop.create_future()
+        return answer
+
+    def _tell_pings(self) -> None:
+        for payload, latency in self._connection.answered_pings:
+            answer = self._pings.pop(payload, None)
+            if answer is not None and not answer.done():
+                answer.set_result(latency)
+        self._connection.answered_pings.clear()
+
+    def _fail_pings(self) -> None:
+        """No pong will come any more."""
+        for answer in self._pings.values():
+            if not answer.done():
+                answer.set_exception(self._connection.lost())
+                answer.exception()  # for those that nobody awaits
+        self._pings.clear()
+
     def send_head(self, head: bytes) -> Sent:
-        """Queue the 101 answer, after which frames may follow."""
+        """Queue the answer to the opening handshake, which `opened` is to follow."""
         if self._answered:
             raise RuntimeError("the opening handshake was already answered")
-        if self._lost:
+        if self._connection.state is State.CLOSED:
             raise self._connection.lost()
-        self._answered = self._may_send = True
-        self._enqueue(head)
+        self._answered = True
+        self._enqueue_head(head)
         return Sent(self)
+
+    def _enqueue_head(self, head: bytes) -> None:
+        """HTTP goes the way of the frames, and does not count as what passed over the connection."""
+        self._queued_heads += len(head)
+        self._enqueue(head)
 
     def refuse(self, error: InvalidHandshake) -> None:
         """Answer the opening handshake with an HTTP error, unless it was answered before, and end the connection.
@@ -214,7 +390,7 @@ class Duplex(ABC):
         if not self._answered and not self._ended:
             answer = encode_response(response_to(error))
             self._answered = True
-            self._enqueue(answer)
+            self._enqueue_head(answer)
             self._end()
 
     def close(self, code: int | None = None, reason: str = "") -> None:
@@ -231,7 +407,7 @@ class Duplex(ABC):
             code = self.received[0] if self.received else CloseCode.NORMAL_CLOSURE
             code = CloseCode.NORMAL_CLOSURE if code == CloseCode.NO_STATUS_RECEIVED else code
         frame = self._connection.close_frame(code, reason)
-        if self._may_send and self.sent is None and not self._lost:
+        if self._connection.may_send:
             self.send(frame)
 
     def abort(self) -> None:
@@ -260,11 +436,14 @@ class Duplex(ABC):
         self.flush()
 
     def _write_queue(self) -> None:
-        if self._queue and not self._lost and self._transport is not None:
+        transport = self._transport
+        if self._queue and transport is not None and self._connection.state is not State.CLOSED:
             chunks = coalesce(self._queue)
+            waiting = self._queued + transport.get_write_buffer_size()
+            self._connection.note_written(self._queued - self._queued_heads, waiting)
             self._queue.clear()
-            self._queued = 0
-            write_chunks(self._transport, chunks)
+            self._queued = self._queued_heads = 0
+            write_chunks(transport, chunks)
 
     # -- The end ------------------------------------------------------------------------------------------------------
 
@@ -291,27 +470,26 @@ class Duplex(ABC):
     def _lose(self) -> None:
         """The peer is gone: nothing more comes in or goes out."""
         self._write_queue()
-        self._lost = True
+        self._connection.end()
         self._start_close_timer()
 
     def _gone(self) -> None:
         """The transport is gone."""
-        self._lost = self._over = True
+        self._over = True
+        self._connection.end()
         self._queue.clear()
         self._queued = 0
+        self._fail_pings()
+        if self._lane is not None:
+            self._lane.end_all()
         if self._close_timer is not None:
             self._close_timer.cancel()
 
     # -- What a subclass knows ----------------------------------------------------------------------------------------
 
-    @property
     @abstractmethod
-    def must_wait(self) -> bool:
-        """Whether awaiting `send` has to wait."""
-
-    @abstractmethod
-    async def wait_sent(self) -> None:
-        """Wait while the peer is slow; ConnectionLost if it goes before it was sent everything."""
+    def _begin(self) -> None:
+        """The connection is open, and how to receive is known: messages may be read."""
 
     @abstractmethod
     async def _wait_readable(self) -> None:
@@ -354,6 +532,33 @@ def coalesce(frames: Sequence[bytes]) -> list[bytes]:
     return chunks
 
 
+def _text_or_binary(payload: object, is_utf8: bool) -> tuple[Opcode, bytes]:
+    """A str is text; bytes are what the caller says they are."""
+    if isinstance(payload, str):
+        return Opcode.TEXT, payload.encode()
+    try:
+        data = payload if type(payload) is bytes else memoryview(payload).tobytes()  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"payload must be str or bytes-like, not {type(payload).__name__}") from None
+    return Opcode.TEXT if is_utf8 else Opcode.BINARY, data
+
+
+def _asynchronous(chunks: Iterable[T] | AsyncIterable[T]) -> AsyncIterable[T]:
+    return chunks if isinstance(chunks, AsyncIterable) else _Steps(chunks)
+
+
+class _Steps(AsyncIterator[T]):
+    """An iterable, to be used as an async one. No generator: there is nothing to close."""
+
+    def __init__(self, chunks: Iterable[T]) -> None:
+        self._chunks = iter(chunks)
+
+    async def __anext__(self) -> T:
+        for chunk in self._chunks:
+            return chunk
+        raise StopAsyncIteration
+
+
 def _owned(frame: object) -> bytes:
     """What is sent later must not change until then."""
     if not isinstance(frame, (bytes, bytearray, memoryview)):
@@ -363,8 +568,9 @@ def _owned(frame: object) -> bytes:
 
 def linger(transport: asyncio.Transport) -> None:
     """End our direction now, and the other one a little later (see LINGER)."""
-    if transport.can_write_eof():
-        transport.write_eof()
+    with suppress(OSError):  # asyncio lets it out where the peer has reset the connection meanwhile
+        if transport.can_write_eof():
+            transport.write_eof()
     asyncio.get_running_loop().call_later(LINGER, transport.close)
 
 

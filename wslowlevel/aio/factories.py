@@ -5,11 +5,12 @@ A socket is what `serve` hands to its handler, or the (StreamReader, StreamWrite
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ..codec import Message
-from ..connection import Connection
+from ..codec import Chunk, Message
 from ..errors import InvalidHandshake
+from ..extensions import ExtensionFactory, accept_extensions
 from ..handshake import accept_request
 from ..http1 import Request
 from ..wire import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_SIZE
@@ -17,24 +18,47 @@ from .duplex import Duplex
 from .socket import Socket
 from .streams import StreamPair, StreamSocket
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 AnySocket = Socket | StreamPair
 Send = Callable[[bytes | bytearray | memoryview], Awaitable[None]]
+Item = TypeVar("Item", Message, Chunk)
 
 
-class Messages(AsyncIterator[Message]):
-    """The messages of a socket, in order. A step that is cancelled loses nothing: the next one goes on from there."""
+class SendMessage(Protocol):
+    def __call__(
+        self, payload: str | Buffer, *, is_utf8: bool = False, compress: bool | None = None
+    ) -> Awaitable[None]: ...
+
+
+class SendChunks(Protocol):
+    def __call__(
+        self,
+        chunks: Iterable[str | Buffer] | AsyncIterable[str | Buffer],
+        *,
+        is_utf8: bool = False,
+        compress: bool | None = None,
+    ) -> Awaitable[None]: ...
+
+
+class Items(AsyncIterator[Item]):
+    """The messages, or chunks, of a socket, in order.
+
+    A step that is cancelled loses nothing: the next one goes on from there.
+    """
 
     __slots__ = ("_batch", "_duplex")
 
     def __init__(self, duplex: Duplex) -> None:
         self._duplex = duplex
-        self._batch = iter(list[Message]())
+        self._batch: Iterator[Item] = iter(())
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> Item:
         while True:
-            for message in self._batch:
-                return message
-            self._batch = iter(await self._duplex.receive())
+            for item in self._batch:
+                return item
+            self._batch = await self._duplex.receive()
 
 
 def get_messages_factory(
@@ -48,7 +72,7 @@ def get_messages_factory(
     allow_rsv: int = 0,
     auto_close: bool = True,
     auto_pong: bool = False,
-) -> Callable[[], Messages]:
+) -> Callable[[], AsyncIterator[Message]]:
     """Begin to read messages from a socket; once for each socket.
 
     Args:
@@ -71,8 +95,7 @@ def get_messages_factory(
         TypeError, ValueError: an argument of the wrong kind.
     """
     duplex = _duplex(socket)
-    connection = Connection(
-        role=duplex.role,
+    duplex.configure(
         auto_close=auto_close,
         auto_pong=auto_pong,
         max_message_size=max_in_memory_store_size,
@@ -82,9 +105,55 @@ def get_messages_factory(
         require_mask=require_mask,
         allow_rsv=allow_rsv,
     )
-    duplex.open(connection)
-    messages = Messages(duplex)
+    messages = Items[Message](duplex)
     return lambda: messages
+
+
+def get_chunks_factory(
+    socket: AnySocket,
+    *,
+    max_message_size: int | None = None,
+    max_frame_size: int | None = None,
+    max_fragments: int | None = None,
+    strict: bool = True,
+    require_mask: bool = True,
+    allow_rsv: int = 0,
+    auto_close: bool = True,
+    auto_pong: bool = False,
+) -> Callable[[], AsyncIterator[Chunk]]:
+    """Begin to read messages from a socket in chunks, as they arrive, never whole in memory; once for each socket.
+
+    Args:
+        max_message_size: bytes that the chunks of one message may have together; None, the default, for no limit, for
+            nothing is held but the chunks that wait to be taken.
+        max_frame_size, max_fragments: None by default, for no limit, for the same reason.
+        socket, strict, require_mask, allow_rsv, auto_close, auto_pong: as for `get_messages_factory`, in whose place
+            this one is called.
+
+    Returns:
+        `get_chunks`. ``async for chunk in get_chunks()`` hands out a :class:`wslowlevel.Chunk` for each piece that
+        arrives: it tells apart where a message starts and ends and where a frame does. Control frames come whole, also
+        from between the chunks of a message. Text is checked as it arrives, and a chunk of it may end inside a
+        character (`codecs.getincrementaldecoder` joins them). Errors are those of `get_messages`.
+
+    Raises:
+        RuntimeError: called a second time for the same socket, or after `get_messages_factory`.
+        TypeError, ValueError: an argument of the wrong kind.
+    """
+    duplex = _duplex(socket)
+    duplex.configure(
+        chunks=True,
+        auto_close=auto_close,
+        auto_pong=auto_pong,
+        max_message_size=max_message_size,
+        max_frame_size=max_frame_size,
+        max_fragments=max_fragments,
+        strict=strict,
+        require_mask=require_mask,
+        allow_rsv=allow_rsv,
+    )
+    chunks = Items[Chunk](duplex)
+    return lambda: chunks
 
 
 def send_factory(socket: AnySocket) -> Send:
@@ -101,8 +170,43 @@ def send_factory(socket: AnySocket) -> Send:
     return _duplex(socket).send
 
 
+def send_message_factory(socket: AnySocket) -> SendMessage:
+    """Make a `send_message` for a socket; any number of times for the same one.
+
+    It does what `prepare_websocket_frame` and `send` do together, masks if this side is the client, and is the way
+    through the extensions that the opening handshake agreed on: what is compressed depends on what was sent before, so
+    that it is done at the moment of sending.
+
+    Returns:
+        `send_message(payload, *, is_utf8=False, compress=None)`: queues a message when it is called, and is awaited as
+        `send` is. `payload` is a `str`, for a text message, or any C-contiguous buffer, for a binary one, or with
+        `is_utf8` for one of text. `compress` is a word to the extensions: True and False for this message, None for
+        their own settings. While another message goes out in chunks, this one waits behind it, and so does whoever
+        awaits it. Errors are those of `send`, and ValueError for text that is not UTF-8.
+    """
+    return _duplex(socket).send_message
+
+
+def send_chunks_factory(socket: AnySocket) -> SendChunks:
+    """Make a `send_chunks` for a socket; any number of times for the same one.
+
+    Returns:
+        ``await send_chunks(chunks, *, is_utf8=False, compress=None)``: sends one message whose chunks come from an
+        iterable, or an async iterable, of `str` or of buffers; arguments are those of `send_message`. Each chunk leaves
+        as one fragment when it comes, an empty one ends the message, and no more of them are asked for while the peer
+        is slow. Pings, pongs and Close may pass between them; other messages wait until this one is finished. If the
+        iterable raises, or this is cancelled, half-way through a message, the connection is closed with 1011: nothing
+        else can follow half a message (RFC 6455 §5.4).
+    """
+    return _duplex(socket).send_chunks
+
+
 def send_handshake(
-    request: Request, socket: AnySocket, headers: Iterable[str | tuple[str, str]] = ()
+    request: Request,
+    socket: AnySocket,
+    headers: Iterable[str | tuple[str, str]] = (),
+    *,
+    extensions: Sequence[ExtensionFactory] = (),
 ) -> Awaitable[None]:
     """Answer the opening handshake with 101 (RFC 6455 §4.2.2).
 
@@ -112,6 +216,8 @@ def send_handshake(
         request: what `serve` hands to its handler, or `read_request` reads.
         socket: from `serve`, or a (StreamReader, StreamWriter) pair.
         headers: further headers, "Name: value" strings or (name, value) pairs.
+        extensions: what to agree on if the client offers it, :class:`wslowlevel.PerMessageDeflate` for one;
+            ``socket.extensions`` tells what was.
 
     Raises:
         InvalidHandshake: the request is no valid opening handshake; it was answered with the HTTP status that says so.
@@ -121,11 +227,15 @@ def send_handshake(
     """
     duplex = _duplex(socket)
     try:
-        head = accept_request(request, headers)
+        answer, agreed = accept_extensions(request.headers.get_all("Sec-WebSocket-Extensions"), extensions)
+        ours = [("Sec-WebSocket-Extensions", answer)] if answer else []
+        head = accept_request(request, [*headers, *ours])
     except InvalidHandshake as error:
         duplex.refuse(error)
         raise
-    return duplex.send_head(head)
+    sent = duplex.send_head(head)
+    duplex.opened(agreed)
+    return sent
 
 
 def _duplex(socket: object) -> Duplex:

@@ -7,11 +7,17 @@ the bytes object that will be delivered.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from types import TracebackType
 from typing import cast
 
-from ..connection import Connection
-from ..errors import WebSocketError
+from ..connection import State
+from ..extensions import Extension
+from ..keepalive import NEVER, PING_TIMEOUT, Keepalive, Timeouts, Verdict
+from ..wire import CONTROL, READ_SIZE, CloseCode
 from .duplex import CLOSE_TIMEOUT, READ_LIMIT, WRITE_LIMIT, Duplex
+
+NO_TIMEOUTS = Timeouts()
 
 
 class Socket(Duplex, asyncio.BufferedProtocol):
@@ -21,43 +27,69 @@ class Socket(Duplex, asyncio.BufferedProtocol):
 
     Attributes:
         role: who we are, "server" or "client".
-        received, sent: (code, reason) of the peer's Close frame and of ours, None while there is none.
-        buffered: bytes that wait to be sent.
         handshake_sent: whether the opening handshake was answered with 101.
     """
 
-    def __init__(self, role: str, *, early: bytes = b"", close_timeout: float = CLOSE_TIMEOUT) -> None:
+    def __init__(
+        self,
+        role: str,
+        *,
+        early: bytes = b"",
+        close_timeout: float = CLOSE_TIMEOUT,
+        timeouts: Timeouts = NO_TIMEOUTS,
+    ) -> None:
         super().__init__(role, close_timeout=close_timeout)
         self._early = early
+        self._begun = False
+        self._lent: bytearray | None = None
         self._arrived = 0
         self._reading = True
+        self._resumed = 0
         self._discarding = False
         self._readable: asyncio.Future[None] | None = None
         self._writing_paused = False
         self._turn_is_due = False
         self._senders: set[asyncio.Future[None]] = set()
         self._closed = self._loop.create_future()
+        self._timeouts = timeouts
+        self._keepalive_timer: asyncio.TimerHandle | None = None
 
     @property
     def handshake_sent(self) -> bool:
-        return self._may_send
+        return self._connection.state is not State.CONNECTING
 
-    def open(self, connection: Connection) -> None:
-        super().open(connection)
+    def opened(self, extensions: Sequence[Extension] = ()) -> None:
+        super().opened(extensions)
+        self._watch_from_now()
+
+    def _begin(self) -> None:
+        self._begun = True
         early, self._early = self._early, b""
         if early:
-            self._received(connection.feed(early), len(early))
+            self._received(self._connection.feed(early), len(early))
         self._update_reading()
 
     @property
     def is_open(self) -> bool:
         """Whether frames can be sent: after the handshake, until a Close frame was sent or the connection is lost."""
-        return self._may_send and not self._lost and self.sent is None
+        return self._connection.may_send
 
     @property
-    def error(self) -> WebSocketError | MemoryError | None:
+    def error(self) -> Exception | None:
         """The peer's violation, or crossed limit, that ended what can be received; None while there is none."""
         return self._connection.error
+
+    async def __aenter__(self) -> Socket:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close, with 1000, or 1011 after an exception, and wait until the connection is gone."""
+        if isinstance(error, asyncio.CancelledError):
+            self.abort()
+        else:
+            await self.finish(None if error is None or not self.is_open else CloseCode.INTERNAL_ERROR)
 
     async def wait_closed(self) -> None:
         """Wait until the transport is gone."""
@@ -65,9 +97,9 @@ class Socket(Duplex, asyncio.BufferedProtocol):
 
     async def finish(self, code: int | None = None, reason: str = "") -> None:
         """Close, drop what still arrives, and wait until the connection is gone."""
-        if not self._opened:
-            self.open(self._connection)
-        if self._may_send:
+        if not self._configured:
+            self.configure()
+        if self.handshake_sent:
             self.close(code, reason)
         else:
             self._end()
@@ -83,9 +115,15 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         self._update_reading()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._connection.get_buffer(sizehint)
+        if self._begun:
+            return self._connection.get_buffer(sizehint)
+        self._lent = bytearray(READ_SIZE)
+        return memoryview(self._lent)
 
     def buffer_updated(self, nbytes: int) -> None:
+        if self._lent is not None:
+            self._keep_early(nbytes)
+            return
         if self._ended:
             return
         self._arrived += nbytes
@@ -99,6 +137,14 @@ class Socket(Duplex, asyncio.BufferedProtocol):
             self._update_reading()
             self._wake()
 
+    def _keep_early(self, nbytes: int) -> None:
+        """Although reading is paused: TLS delivers what it has (CPython 3.10), and what is discarded comes too."""
+        lent, self._lent = self._lent, None
+        if lent is not None and not self._discarding:
+            self._early += lent[:nbytes]
+            if self._begun:
+                self._begin()
+
     def eof_received(self) -> bool:
         if self._connection.received is not None and not self._ended and self.get_extra_info("ssl_object") is None:
             # A Close frame came before the end, and what came before that may still be answered.
@@ -109,8 +155,11 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         return False  # the transport closes itself, once it has written what it was given
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._transport.close()  # it is, but with TLS asyncio would complain of it (CPython 3.10)
         self._writing_paused = False
         self._gone()
+        self._stop_watching()
         self._wake()
         self._wake_senders()
         if not self._closed.done():
@@ -151,17 +200,39 @@ class Socket(Duplex, asyncio.BufferedProtocol):
 
     def _update_reading(self) -> None:
         """Read while there is room for messages, and for the answers that the peer makes us queue without reading."""
-        if self._transport is None or self._lost:
+        if self._transport is None or self._connection.state is State.CLOSED:
             return
         room = self._undelivered <= READ_LIMIT and self._queued < WRITE_LIMIT and self._connection.error is None
-        wanted = self._discarding or (self._opened and room)
+        wanted = self._discarding or (self._configured and self.handshake_sent and room)
         if wanted and not self._reading:
             self._transport.resume_reading()
+            self._resumed += 1
         elif not wanted and self._reading:
             self._transport.pause_reading()
         self._reading = wanted
 
     # -- Out ----------------------------------------------------------------------------------------------------------
+
+    def offer(self, frame: bytes, limit: int) -> bool:
+        """Send a frame, as `send` does, unless `limit` bytes or more wait already; tells whether it did.
+
+        What is queued is written before this returns: whoever sends to many sockets in one turn of the event loop
+        spares each of them the flush at its end.
+        """
+        if self._queue or self._writing_paused or self._lane is not None or frame[0] & CONTROL:
+            if self.buffered >= limit:
+                return False
+            self.send(frame)
+            self.flush()
+            return True
+        assert self._transport is not None
+        waiting = self._transport.get_write_buffer_size()
+        if waiting >= limit:
+            return False
+        self._connection.note_send(frame)
+        self._connection.note_written(len(frame), waiting + len(frame))
+        self._transport.write(frame)
+        return True
 
     @property
     def must_wait(self) -> bool:
@@ -179,7 +250,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
                 await sender
             finally:
                 self._senders.discard(sender)
-            if self._lost:
+            if self._connection.state is State.CLOSED:
                 raise self._connection.lost()
 
     def _wake_senders(self) -> None:
@@ -197,3 +268,69 @@ class Socket(Duplex, asyncio.BufferedProtocol):
     @property
     def _write_is_paused(self) -> bool:
         return self._writing_paused
+
+    # -- The keepalive ------------------------------------------------------------------------------------------------
+
+    def keep_alive(
+        self,
+        *,
+        ping_interval: float | None = None,
+        ping_timeout: float | None = PING_TIMEOUT,
+        idle_timeout: float | None = None,
+    ) -> None:
+        """Watch the peer from now on, in place of any earlier watch.
+
+        Args:
+            ping_interval: seconds from one ping to the next, None for no pings.
+            ping_timeout: seconds after a ping, None for ever, in which the peer must give a sign of life: any byte that
+                it sends, or takes of what waits for it. Otherwise the connection is dropped, and whoever waits for
+                messages gets ConnectionLost. Time in which this side does not read, for nobody takes the messages, does
+                not count unless over 64 KiB wait for the peer.
+            idle_timeout: seconds without a data message in either direction, None for ever, after which the connection
+                is closed with 1001; found out within a tenth of it.
+
+        Raises:
+            TypeError, ValueError: a value that is no positive number.
+        """
+        self._timeouts = Timeouts(ping_interval, ping_timeout, idle_timeout)
+        self._watch_from_now()
+
+    def _watch_from_now(self) -> None:
+        self._stop_watching()
+        if self.is_open:
+            self._watch_again(Keepalive(self._connection, self._timeouts, self._loop.time()))
+
+    def _watch_again(self, keepalive: Keepalive) -> None:
+        if keepalive.due < NEVER:
+            self._keepalive_timer = self._loop.call_at(keepalive.due, self._watch, keepalive)
+
+    def _stop_watching(self) -> None:
+        if self._keepalive_timer is not None:
+            self._keepalive_timer.cancel()
+
+    def _watch(self, keepalive: Keepalive) -> None:
+        if self.state is not State.OPEN:
+            return  # whoever said Close answers no pings
+        # Who is not read can still take of what waits for it; reading may be paused just because it does not.
+        verdict = keepalive.check(self._loop.time(), self._progress(), self._reading or self._writing_paused)
+        if verdict is Verdict.IDLE:
+            self.close(CloseCode.GOING_AWAY, f"idle for {self._timeouts.idle_timeout:g} s")
+        elif verdict is Verdict.DEAD:
+            self._give_up(f"no sign of life for {self._timeouts.ping_timeout:g} s after a ping")
+        else:
+            if verdict is Verdict.PING:
+                self.send(self._connection.ping())
+            self._watch_again(keepalive)
+
+    def _progress(self) -> tuple[int, int, int]:
+        """How often reading was taken up again, the bytes that came, and those that left while others wait behind."""
+        counters = self._connection.counters
+        waiting = self._transport.get_write_buffer_size() if self._transport else 0
+        return self._resumed, counters.bytes_received, counters.bytes_sent - waiting if waiting else 0
+
+    def _give_up(self, why: str) -> None:
+        self.close(CloseCode.INTERNAL_ERROR, why)  # which may still reach a peer that reads and does not answer
+        self.flush()
+        self._connection.end(why)
+        self._wake()
+        self.abort()

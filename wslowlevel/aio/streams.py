@@ -12,7 +12,8 @@ from weakref import WeakValueDictionary
 from ..errors import InvalidHandshake
 from ..http1 import MAX_HEADERS_SIZE, Request, parse_request
 from ..wire import READ_SIZE
-from .duplex import Duplex, Sent
+from .duplex import Duplex
+from .sending import Sent
 
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -27,7 +28,7 @@ class StreamSocket(Duplex):
         self._reader, self._writer = pair
         self._transport = cast(asyncio.Transport, self._writer.transport)
         # Whoever brings a pair may have sent the 101 answer without us.
-        self._may_send = True
+        self._connection.open()
 
     @staticmethod
     def of(pair: StreamPair, role: str = "server") -> StreamSocket:
@@ -36,6 +37,9 @@ class StreamSocket(Duplex):
         if found is None:
             found = _sockets[id(pair[1])] = StreamSocket(pair, role)
         return found
+
+    def _begin(self) -> None:
+        """Reading happens on demand only."""
 
     async def _wait_readable(self) -> None:
         try:

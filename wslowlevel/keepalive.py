@@ -1,0 +1,129 @@
+"""a clock and what was received -> when to ping, and when to give a connection up  (RFC 6455 §5.5.2)
+
+Without I/O: whoever drives it asks `check` at the time that `due` names, and does what it says.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from .connection import Connection
+
+PING_TIMEOUT = 20.0
+"""Seconds without a sign of life after a ping, by default."""
+
+STEPS = 10
+"""An idle connection is found out within one part in so many of its timeout. A check that comes later than that finds
+no peer dead: what held it up may have held up the reading too."""
+
+
+class Verdict(enum.Enum):
+    """What is to be done."""
+
+    NOTHING = "nothing"
+    PING = "ping"
+    DEAD = "dead"
+    IDLE = "idle"
+
+
+NEVER = float("inf")
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """When to do something about a silent peer, in seconds.
+
+    Attributes:
+        ping_interval: from one ping to the next, None for no pings.
+        ping_timeout: without a sign of life, after a ping, after which the peer is dead; None for never.
+        idle_timeout: without a data message in either direction after which the connection is idle; None for never.
+
+    Raises:
+        TypeError, ValueError: a value that is no positive number.
+    """
+
+    ping_interval: float | None = None
+    ping_timeout: float | None = None
+    idle_timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("ping_interval", "ping_timeout", "idle_timeout"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, (int, float)):
+                raise TypeError(f"{name} must be a number of seconds or None, not {type(value).__name__}")
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be more than 0 seconds, not {value}")
+
+
+class Keepalive:
+    """Whether the peer of a connection is still there, and still has something to say.
+
+    Any byte that arrives is a sign of life, for a pong may have to wait behind a large message; so is any that leaves
+    while others wait behind it. While nothing is read, for the user takes no messages, nothing is concluded, nor from a
+    check that comes late, for the program did something else. One ping is on its way at a time.
+
+    Args:
+        connection: the one to watch.
+        timeouts: see there.
+        now: seconds, of the same clock as all that follow.
+
+    Attributes:
+        due: when to call `check` next, infinity for never.
+    """
+
+    def __init__(self, connection: Connection, timeouts: Timeouts, now: float) -> None:
+        self._connection = connection
+        self._interval = timeouts.ping_interval or NEVER
+        self._timeout = timeouts.ping_timeout or NEVER
+        self._idle = timeouts.idle_timeout or NEVER
+        self._next_ping = now + self._interval
+        self._deadline = NEVER
+        self._progress: object = None
+        self._idle_at = now + self._idle
+        self._messages = 0
+        self.due = self._next_due(now)
+
+    def check(self, now: float, progress: object, reading: bool) -> Verdict:
+        """Judge the connection.
+
+        Args:
+            now: the time, at `due` or later.
+            progress: what changes with every sign of life, and whenever reading is taken up again.
+            reading: whether a sign of life would be noticed.
+        """
+        verdict = self._judge_idle(now) or self._judge_life(now, progress, reading) or self._judge_ping(now, progress)
+        self.due = self._next_due(now)
+        return verdict or Verdict.NOTHING
+
+    def _judge_idle(self, now: float) -> Verdict | None:
+        counters = self._connection.counters
+        messages = counters.messages_received + counters.messages_sent
+        if messages != self._messages:
+            self._messages = messages
+            self._idle_at = now + self._idle
+        return Verdict.IDLE if now >= self._idle_at else None
+
+    def _judge_life(self, now: float, progress: object, reading: bool) -> Verdict | None:
+        if not self._connection.pings:
+            self._deadline = NEVER
+        elif now >= self._deadline:
+            late = now - self._deadline > self._timeout / STEPS
+            if progress == self._progress and reading and not late:
+                return Verdict.DEAD
+            self._progress = progress
+            self._deadline = now + self._timeout
+        return None
+
+    def _judge_ping(self, now: float, progress: object) -> Verdict | None:
+        if now < self._next_ping:
+            return None
+        self._next_ping = now + self._interval
+        waiting = self._connection.pings
+        if self._deadline == NEVER:
+            self._progress = progress
+            self._deadline = now + self._timeout
+        return None if waiting else Verdict.PING
+
+    def _next_due(self, now: float) -> float:
+        return min(self._next_ping, self._deadline, self._idle_at, now + self._idle / STEPS)
