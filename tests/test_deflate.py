@@ -446,6 +446,16 @@ def test_an_empty_message_has_a_block(backend: str) -> None:
         assert inflated(server, sent) == b"".join(pieces)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_piece_can_be_read_when_it_arrives(backend: str) -> None:
+    client, server = pair(backend=backend)
+    for _ in range(2):
+        encode, decode = encoder(client), decoder(server)
+        for piece in (b"Hello", b", ", b"world" * 1000):
+            assert b"".join(decode(b"".join(encode(piece, False)), False)) == piece
+        assert b"".join(decode(b"".join(encode(b"", True)), True)) == b""
+
+
 # -- What is not well-formed ------------------------------------------------------------------------------------------
 
 NOT_DEFLATE, CUT_SHORT = "compressed message is not DEFLATE", "compressed message ends inside a DEFLATE block"

@@ -135,8 +135,12 @@ async def close_from_server(connection: ClientConnection) -> tuple[int, str]:
 # -- What all of them do ----------------------------------------------------------------------------------------------
 
 
+ELSEWHERE = {"chat", "big_file", "client", "tls_server"}
+"""Examples with a file of tests of their own: tests/test_chat.py, tests/test_client_examples.py."""
+
+
 def test_no_example_is_forgotten() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SERVERS)
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SERVERS) | ELSEWHERE
 
 
 @pytest.mark.parametrize(("name", "target"), SERVERS.items(), ids=SERVERS)
@@ -424,25 +428,38 @@ def test_the_extension_is_off_unless_it_was_negotiated(headers: tuple[str, ...],
 
 
 BAD_STREAMS = {
-    "no zlib": b"not compressed",
-    "cut": zlib.compress(TEXT)[:-6],
-    "bomb": zlib.compress(bytes(1024 * 1024 + 1)),
-    "text that is no UTF-8": zlib.compress(b"\xff"),
+    "no zlib": (b"not compressed", CloseCode.INVALID_PAYLOAD),
+    "cut": (zlib.compress(TEXT)[:-6], CloseCode.INVALID_PAYLOAD),
+    "more behind it": (zlib.compress(TEXT) + b"more", CloseCode.INVALID_PAYLOAD),
+    "bomb": (zlib.compress(bytes(1024 * 1024 + 1)), CloseCode.MESSAGE_TOO_BIG),
+    "text that is no UTF-8": (zlib.compress(b"\xff"), CloseCode.INVALID_PAYLOAD),
 }
 
 
-@pytest.mark.parametrize("payload", BAD_STREAMS.values(), ids=BAD_STREAMS)
-def test_the_extension_refuses_what_it_cannot_read(payload: bytes, backend: str) -> None:
+@pytest.mark.parametrize(("payload", "expected"), BAD_STREAMS.values(), ids=BAD_STREAMS)
+def test_the_extension_refuses_what_it_cannot_read(payload: bytes, expected: int, backend: str) -> None:
     async def scenario(example: Example) -> None:
         async with upgraded(example.port, OFFER) as connection:
             await connection.send(masked(Opcode.TEXT, payload, rsv2=1))
             code, _ = await connection.read_close()
-            assert code == CloseCode.INVALID_PAYLOAD
+            assert code == expected
             await connection.send(masked_close(code))
             assert await connection.read_frames() == []
 
     with running("extension_rsv", backend) as example:
         run("asyncio", scenario(example))
+
+
+def test_the_extension_has_a_client_of_its_own(backend: str) -> None:
+    with running("extension_rsv", backend) as example:
+        command = [sys.executable, str(EXAMPLES / "extension_rsv.py"), "--connect", "--port", str(example.port)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    assert done.stderr == ""
+    agreed, short, long = done.stdout.splitlines()
+    assert agreed == "agreed on: x-zlib"
+    assert short.startswith("5 bytes came back: True")
+    assert long.startswith("10000 bytes came back: True")
+    assert int(long.split()[5]) < 200
 
 
 # -- Pings ------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ def test_the_codec() -> None:
     exec(compile(the_block_with("MessageDecoder"), "README.md", "exec"), {})
 
 
-def test_the_server() -> None:
+def test_the_server_and_the_client() -> None:
     with sockets.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     code = the_block_with("serve_forever").replace("8765", str(port))
@@ -56,8 +56,12 @@ def test_the_server() -> None:
     )
     try:
         run("asyncio", client())
+        other = the_block_with("await connect").replace("8765", str(port))
+        command = [sys.executable, "-W", "error", "-c", other]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
         server.send_signal(signal.SIGINT)
         _, errors = server.communicate(timeout=10)
     finally:
         server.kill()
     assert (server.returncode, errors) == (0, "")
+    assert (said.stdout, said.stderr) == ("101 Hello\n", "")

@@ -39,6 +39,9 @@ MAX_WINDOW_BITS = 15
 TAIL = b"\x00\x00\xff\xff"
 """What ends an empty stored block on the wire of DEFLATE, and is left out at the end of a message (§7.2.1)."""
 
+EMPTY = b"\x00"
+"""An empty stored block without its tail: what a message is that has nothing (more) to say (§7.2.3.6)."""
+
 BLOCK = 64 * 1024
 """Bytes that are inflated at a time: a receiver over its limit has no more than this inflated beyond it."""
 
@@ -48,7 +51,7 @@ SLICE = 16 * 1024
 MAX_FINAL_BLOCKS = DEFAULT_MAX_FRAGMENTS
 """Final blocks of one message; a sender that cannot flush ends each fragment with one."""
 
-_EMPTY_BLOCKS = 64 * (b"\x00" + TAIL)
+_EMPTY_BLOCKS = 64 * (EMPTY + TAIL)
 """Nothing, for a decompressor that stands between two blocks; longer than any header of a block."""
 
 _DEFAULT_SERVER_WINDOW_BITS = 12
@@ -412,9 +415,12 @@ class _Deflater:
         self._inside = True
         if self._context is None:
             self._context = self._make()
-        deflated = self._context.compress(piece)
+        # Flushed with every piece, so that it can be read when it arrives, and not only when the message ends.
+        deflated = self._context.compress(piece) + self._context.flush(zlib.Z_SYNC_FLUSH)
         if last:
-            deflated += self._context.flush(zlib.Z_SYNC_FLUSH)[: -len(TAIL)]
+            # "remove 4 octets (that are 0x00 0x00 0xff 0xff) from the tail end" (§7.2.1), of an empty block if there is
+            # nothing since the last flush
+            deflated = deflated[: -len(TAIL)] or EMPTY
             self._inside = False
             if self._forgets:
                 self.forget()

@@ -1,0 +1,115 @@
+"""A client for the terminal: sends each line of stdin as a message, and prints what comes.
+
+Try it:  python examples/echo_server.py
+         python examples/client.py
+         and type; Ctrl-D, the end of stdin, closes the connection
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from contextlib import suppress
+
+from wslowlevel import (
+    ConnectionLost,
+    InvalidHandshake,
+    Message,
+    Opcode,
+    PerMessageDeflate,
+    Socket,
+    WebSocketError,
+    connect,
+    get_messages_factory,
+    send_message_factory,
+)
+
+
+async def read_stdin() -> bytes:
+    """Wait for some of stdin; b"" is its end.
+
+    A thread that still waits for input keeps neither the connection nor the program from ending.
+    """
+    data: Future[bytes] = Future()
+    data.set_running_or_notify_cancel()
+
+    def read() -> None:
+        try:
+            data.set_result(os.read(0, 65536))
+        except OSError as error:
+            data.set_exception(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    return await asyncio.wrap_future(data)
+
+
+async def lines_of_stdin() -> AsyncIterator[str]:
+    pending = b""
+    while data := await read_stdin():
+        *lines, pending = (pending + data).split(b"\n")
+        for line in lines:
+            yield line.decode(errors="replace")
+    if pending:
+        yield pending.decode(errors="replace")
+
+
+async def send_lines(socket: Socket) -> None:
+    send_message = send_message_factory(socket)
+    # Whoever receives learns of the connection's end too, and tells it.
+    try:
+        async for line in lines_of_stdin():
+            await send_message(line)
+    except ConnectionLost:
+        pass
+    finally:
+        socket.close()
+
+
+def show(message: Message) -> None:
+    if message.opcode == Opcode.TEXT:
+        print(message.text, flush=True)
+    elif message.opcode == Opcode.BINARY:
+        print(f"binary, {len(message.payload)} bytes: {message.payload[:40]!r}", flush=True)
+
+
+async def talk(uri: str) -> None:
+    response, socket = await connect(uri, extensions=[PerMessageDeflate()])
+    agreed = response.headers.get("Sec-WebSocket-Extensions", "no extensions")
+    print(f"connected to {uri}, {agreed}", file=sys.stderr)
+    async with socket:
+        get_messages = get_messages_factory(socket, auto_pong=True)
+        sender = asyncio.create_task(send_lines(socket))
+        try:
+            async for message in get_messages():
+                show(message)
+        finally:
+            sender.cancel()
+            with suppress(asyncio.CancelledError):
+                await sender
+    assert socket.received is not None  # get_messages ends after a Close message
+    code, reason = socket.received
+    print(f"closed: {code} {reason}".rstrip(), file=sys.stderr)
+
+
+def main() -> str | int:
+    """Return the exit status, or one line about what went wrong, with which Python exits with status 1."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("uri", nargs="?", default="ws://127.0.0.1:8765")
+    try:
+        asyncio.run(talk(parser.parse_args().uri))
+    except InvalidHandshake as error:
+        return f"refused with status {error.status}: {error}"
+    except (WebSocketError, OSError, ValueError, asyncio.TimeoutError) as error:
+        return f"{type(error).__name__}: {error}"
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
