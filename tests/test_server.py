@@ -371,7 +371,7 @@ def test_a_handler_may_refuse(loop_kind: str) -> None:
 def test_a_handler_that_does_not_accept_refuses(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         get_messages_factory(socket)
-        with pytest.raises(RuntimeError, match="before send_handshake"):
+        with pytest.raises(RuntimeError, match="before the opening handshake"):
             send_factory(socket)(prepare_websocket_frame(b"too early"))
 
     async def client(raw: RawClient) -> None:
@@ -577,18 +577,23 @@ def test_other_addresses(loop_kind: str, tmp_path: Path) -> None:
 def test_send_handshake_after_the_client_has_gone(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         get_messages = get_messages_factory(socket)
+        with pytest.raises(RuntimeError, match="before the opening handshake"):
+            await anext(get_messages())
+        await gone.wait()
+        send_handshake(request, socket)
         with pytest.raises(ConnectionLost) as caught:
             await anext(get_messages())
         assert caught.value.code == 1006
-        with pytest.raises(ConnectionLost):
+        with pytest.raises(RuntimeError, match="already answered"):
             send_handshake(request, socket)
         seen.set()
 
-    seen = asyncio.Event()
+    gone, seen = asyncio.Event(), asyncio.Event()
 
     async def client(raw: RawClient) -> None:
         await raw.send(handshake())
-        raw.writer.write_eof()
+        raw.reset()
+        gone.set()
         await seen.wait()
 
     run_client(loop_kind, client, handler)

@@ -199,8 +199,10 @@ def encode_response(response: Response, *, method: str = "GET") -> bytes:
 
 
 def response_to(error: InvalidHandshake) -> Response:
-    """The answer that an error asks for."""
-    return Response(error.status, [("Content-Type", "text/plain; charset=utf-8"), *error.headers], error.body)
+    """The answer that an error asks for; its body is plain text unless its headers say what it is."""
+    named = "Content-Type" in Headers(error.headers)
+    own = [] if named else [("Content-Type", "text/plain; charset=utf-8")]
+    return Response(error.status, [*own, *error.headers], error.body)
 
 
 def reason_phrase(status: int) -> str:

@@ -249,7 +249,7 @@ class Duplex(Sender):
         """Queue a frame, see :func:`wslowlevel.send_factory`."""
         if type(frame) is not bytes:
             frame = _owned(frame)
-        if self._must_hold and frame and not frame[0] & CONTROL:
+        if self._lane is not None and self._connection.may_send and frame and not frame[0] & CONTROL:
             return self._hold(lambda: self._send(frame), len(frame))
         self._send(frame)
         return Sent(self)
@@ -264,18 +264,13 @@ class Duplex(Sender):
     def send_message(self, payload: str | Buffer, *, is_utf8: bool = False, compress: bool | None = None) -> Sent:
         """Queue a message, see :func:`wslowlevel.send_message_factory`."""
         opcode, data = _text_or_binary(payload, is_utf8)
-        if self._must_hold:
+        if self._lane is not None and self._connection.may_send:
             return self._hold(lambda: self._send_message(data, opcode, compress), len(data))
         self._send_message(data, opcode, compress)
         return Sent(self)
 
     def _send_message(self, payload: bytes, opcode: Opcode, compress: bool | None) -> None:
         self._enqueue(self._connection.message_frame(payload, opcode, compress))
-
-    @property
-    def _must_hold(self) -> bool:
-        """Whether data frames wait for the end of a message in chunks; where none may be sent, that is told at once."""
-        return self._lane is not None and self._connection.may_send
 
     def _hold(self, send: Callable[[], object], size: int) -> Held:
         assert self._lane is not None

@@ -6,17 +6,29 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Sequence
+from dataclasses import dataclass
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, cast
+from weakref import WeakSet
 
 import h11
 
-from ..errors import ConnectionLost, InvalidHandshake
+from ..errors import ConnectionLost, InvalidHandshake, WebSocketError, not_an_integer, out_of_range, shown
+from ..extensions import Extension
 from ..frames import prepare_close_frame_payload
-from ..handshake import check_no_body, check_request, is_websocket_upgrade, upgrade_required
+from ..handshake import (
+    MAX_PORT,
+    check_allowed_origin,
+    check_no_body,
+    check_origin,
+    check_request,
+    is_websocket_upgrade,
+    upgrade_required,
+)
 from ..http1 import MAX_HEADERS_SIZE, Request, Response, encode_response, request_from_h11, response_to
+from ..keepalive import PING_TIMEOUT, Timeouts
 from ..wire import CloseCode
 from .duplex import CLOSE_TIMEOUT, linger
 from .socket import Socket
@@ -26,8 +38,35 @@ logger = logging.getLogger("wslowlevel")
 OPEN_TIMEOUT = 10.0
 """Seconds from the connection to the end of its request."""
 
+TOO_MANY = InvalidHandshake("too many connections", 503, [("Retry-After", "1")])
+
+SHUTTING_DOWN = InvalidHandshake("the server is shutting down", 503, [("Retry-After", "1")])
+
+MAX_REFUSALS = 100
+"""Connections over the limit that are told so at a time; those over this one too are dropped without a word."""
+
 OnUpgrade = Callable[[Request, Socket, bytes], Awaitable[None]]
 OnRequest = Callable[[Request], Awaitable[Response | None]]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a server allows its clients; see :func:`serve`."""
+
+    origins: Collection[str | None] | None
+    max_connections: int | None
+    open_timeout: float
+    close_timeout: float
+    timeouts: Timeouts
+
+    def __post_init__(self) -> None:
+        check_seconds("open_timeout", self.open_timeout)
+        check_seconds("close_timeout", self.close_timeout)
+        limit = self.max_connections
+        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
+            raise not_an_integer("max_connections", limit)
+        if limit is not None and limit < 1:
+            raise ValueError(f"max_connections must be 1 or more, or None for no limit, not {limit}")
 
 
 class Server:
@@ -37,22 +76,23 @@ class Server:
         self,
         on_upgrade: OnUpgrade,
         on_request: OnRequest | None,
-        open_timeout: float,
-        close_timeout: float,
+        policy: Policy,
         stop_signals: Iterable[signal.Signals],
         listen: Callable[[Callable[[], asyncio.Protocol]], Awaitable[asyncio.Server]],
     ) -> None:
         self.on_upgrade = on_upgrade
         self.on_request = on_request
-        self.open_timeout = open_timeout
-        self.close_timeout = close_timeout
+        self.policy = policy
         self._stop_signals = tuple(stop_signals)
         self._taken_signals: list[signal.Signals] = []
         self._listen = listen
         self._listener: asyncio.Server | None = None
-        self.closing = False
+        self._starting = asyncio.Lock()
         self._released = asyncio.Event()
+        self.farewell: tuple[int, str] | None = None
+        self.arriving: WeakSet[HttpProtocol] = WeakSet()
         self.requests: set[HttpProtocol] = set()
+        self.refused: set[HttpProtocol] = set()
         self._connections: dict[asyncio.Task[None], Socket] = {}
 
     @property
@@ -62,19 +102,48 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port that is listened on, the one that the system chose if 0 was asked for."""
-        return cast(int, self.sockets[0].getsockname()[1])
+        """The port that is listened on, the one that the system chose if 0 was asked for.
+
+        Raises:
+            RuntimeError: the server does not listen, or on a Unix socket.
+        """
+        for listening in self.sockets:
+            name = listening.getsockname()
+            if isinstance(name, tuple):
+                return cast(int, name[1])
+        raise RuntimeError("the server listens on no port")
 
     @property
     def connections(self) -> int:
         """How many upgraded connections there are."""
         return len(self._connections)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as `max_connections` allows, whatever state they are in."""
+        limit = self.policy.max_connections
+        if limit is None:
+            return False
+        count = len(self._connections) + len(self.requests)
+        return count + len(self.arriving) >= limit and count + self._count_arriving() >= limit
+
+    def _count_arriving(self) -> int:
+        """Asyncio tells nobody of a TLS handshake that fails: it lets go of the protocol, which may stay as garbage."""
+        now = asyncio.get_running_loop().time()
+        for late in [each for each in self.arriving if each.deadline <= now]:
+            self.arriving.discard(late)
+        return len(self.arriving)
+
     async def serve_forever(self) -> None:
         """Wait until the server is closed, or one of its `stop_signals` comes.
 
         It closes nothing itself, cancelled or not: `close`, or the end of the ``async with`` block, does.
+
+        Raises:
+            RuntimeError: the server does not listen yet.
         """
+        if self._listener is None and self.farewell is None:
+            raise RuntimeError("the server does not listen yet: await it, or enter its async with block")
         # asyncio's own serve_forever would wait, when cancelled, for clients that nobody has told (CPython 3.12+).
         await self._released.wait()
 
@@ -83,42 +152,85 @@ class Server:
     ) -> None:
         """Stop to listen, close every connection, and wait until they are gone.
 
+        Plain requests that are being answered may finish. A connection whose handler has not answered the opening
+        handshake yet is closed when it does, or refused with 503 at the deadline. Whoever cancels this brings the
+        deadline forward. A handler may call it: its own connection is closed, and not waited for.
+
         Args:
             code, reason: what the Close frames say; 1001 by default.
             close_timeout: seconds after which a connection that did not answer is dropped and its handler cancelled; by
                 default the `close_timeout` of :func:`serve`.
+
+        Raises:
+            TypeError, ValueError: a code or a reason that may not be sent; nothing was closed.
         """
-        prepare_close_frame_payload(code, reason)  # which tells of a wrong one before anything is closed
+        prepare_close_frame_payload(code, reason)
+        self.farewell = (code, reason)
         if self._listener is not None:
             self._listener.close()
-        self.closing = True
         self._released.set()
         self._let_go_of_signals()
-        tasks = [request.task for request in self.requests if request.task is not None]
-        for request in list(self.requests):
-            request.drop()
+        for request in self._http():
+            request.drop_unless_complete()
         for socket in self._connections.values():
             socket.close(code, reason)
-        tasks += self._connections
-        if not tasks:
+        timeout = self.policy.close_timeout if close_timeout is None else close_timeout
+        await self._see_off(self._others(), timeout)
+
+    async def _see_off(self, leaving: set[asyncio.Future[None]], timeout: float) -> None:
+        if not leaving:
             return
-        _, pending = await asyncio.wait(tasks, timeout=self.close_timeout if close_timeout is None else close_timeout)
-        for task in pending:
-            if task in self._connections:
-                self._connections[task].abort()
-            task.cancel()
-        if pending:
-            await asyncio.wait(pending)
+        try:
+            await asyncio.wait(leaving, timeout=timeout)
+        finally:
+            leaving = {each for each in leaving if not each.done()}
+            self._drop(leaving)
+        if leaving:
+            await asyncio.wait(leaving)
+
+    def _http(self) -> list[HttpProtocol]:
+        return [*self.requests, *self.refused]
+
+    def _others(self) -> set[asyncio.Future[None]]:
+        """The ends of all connections but the one whose handler asks."""
+        asking = asyncio.current_task()
+        gone = {request.gone for request in self._http() if request.task is not asking}
+        return gone.union(task for task in self._connections if task is not asking)
+
+    def _drop(self, leaving: Collection[asyncio.Future[None]]) -> None:
+        for request in self._http():
+            if request.gone in leaving:
+                request.drop()
+        for task, socket in self._connections.items():
+            if task in leaving:
+                socket.refuse(SHUTTING_DOWN)
+                socket.abort()
+                task.cancel()
 
     async def _start(self) -> Server:
-        if self._listener is None:
-            try:
-                self._take_signals()
-                self._listener = await self._listen(lambda: HttpProtocol(self))
-            except BaseException:
-                self._let_go_of_signals()
-                raise
+        async with self._starting:
+            if self._listener is None and self.farewell is None:
+                await self._start_listening()
+        if self.farewell is not None:
+            raise RuntimeError("the server was closed: serve() makes another one")
         return self
+
+    async def _start_listening(self) -> None:
+        try:
+            self._take_signals()
+            # In two steps, for a cancelled create_server() may leave a socket behind that goes on listening.
+            listener = await self._listen(lambda: HttpProtocol(self))
+            if self.farewell is None:
+                self._listener = listener
+                await listener.start_serving()
+            else:
+                listener.close()
+        except BaseException:
+            self._let_go_of_signals()
+            if self._listener is not None:
+                self._listener.close()
+                self._listener = None
+            raise
 
     def _take_signals(self) -> None:
         for number in self._stop_signals:
@@ -145,7 +257,7 @@ class Server:
 
     def upgrade(self, request: Request, transport: asyncio.Transport, head: bytes) -> None:
         """Hand a connection over from HTTP to the caller's handler."""
-        socket = Socket("server", early=head, close_timeout=self.close_timeout)
+        socket = ServerSocket(self, head)
         transport.set_protocol(socket)
         socket.connection_made(transport)
         task = asyncio.create_task(self._run(request, socket, head))
@@ -153,56 +265,106 @@ class Server:
         task.add_done_callback(self._connections.pop)
 
     async def _run(self, request: Request, socket: Socket, head: bytes) -> None:
-        code: int | None = None
         try:
-            await self.on_upgrade(request, socket, head)
-            socket.refuse(InvalidHandshake("the upgrade was not accepted", 403))
+            await socket.finish(await self._handle(request, socket, head))
         except asyncio.CancelledError:
             socket.abort()
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the peer is told and the operator reads it
-            code = self._answer_failure(request, socket, error)
-        await socket.finish(CloseCode.GOING_AWAY if self.closing and code is None else code)
 
-    def _answer_failure(self, request: Request, socket: Socket, error: Exception) -> int | None:
-        """What left the handler -> the code to close with; what is nobody's intention is logged, once."""
-        if error is socket.error or (isinstance(error, ConnectionLost) and not socket.is_open):
-            # The doing of this connection's peer, which was told: nothing for the operator to mend.
-            logger.info("connection from %s: %s", socket.get_extra_info("peername"), error)
-            return getattr(error, "close_code", None)
-        if isinstance(error, InvalidHandshake) and not socket.handshake_sent:
-            try:
-                socket.refuse(error)
-            except ValueError as wrong:
-                error = wrong
-            else:
-                return None
-        logger.error("on_upgrade failed for %s", request.target, exc_info=error)
-        socket.refuse(InvalidHandshake("internal server error", 500))
-        return CloseCode.INTERNAL_ERROR
+    async def _handle(self, request: Request, socket: Socket, head: bytes) -> int | None:
+        """Run the handler -> the code to close with, None for the usual one."""
+        try:
+            await self.on_upgrade(request, socket, head)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the peer is told and the operator reads it
+            return _answer_failure(request, socket, error)
+        socket.refuse(InvalidHandshake("the upgrade was not accepted", 403))
+        return None
+
+
+class ServerSocket(Socket):
+    """A connection of a server, which is told of the server's end even where its opening handshake comes later."""
+
+    def __init__(self, server: Server, head: bytes) -> None:
+        policy = server.policy
+        super().__init__("server", early=head, close_timeout=policy.close_timeout, timeouts=policy.timeouts)
+        self._server = server
+
+    def opened(self, extensions: Sequence[Extension] = ()) -> None:
+        super().opened(extensions)
+        if self._server.farewell is not None:
+            self.close(*self._server.farewell)
+
+
+def _answer_failure(request: Request, socket: Socket, error: Exception) -> int | None:
+    """What left the handler -> the code to close with; what is nobody's intention is logged, once."""
+    if _is_of_the_peer(socket, error):
+        # The peer was told: nothing for the operator to mend.
+        logger.info("connection from %s: %s", socket.get_extra_info("peername"), error)
+        return getattr(socket.error, "close_code", None)
+    if isinstance(error, InvalidHandshake) and not socket.handshake_sent:
+        try:
+            socket.refuse(error)
+        except ValueError as wrong:
+            error = wrong
+        else:
+            return None
+    logger.error("on_upgrade failed for %s", request.target, exc_info=error)
+    socket.refuse(InvalidHandshake("internal server error", 500))
+    return CloseCode.INTERNAL_ERROR
+
+
+def _is_of_the_peer(socket: Socket, error: BaseException) -> bool:
+    """Whether an error is the doing of this connection's peer; of a group of them, which TaskGroup makes, each one."""
+    group = getattr(error, "exceptions", None)
+    if isinstance(group, tuple):
+        return all(_is_of_the_peer(socket, each) for each in group)
+    violated = isinstance(error, WebSocketError) and error is socket.error  # not an extension that fails
+    return violated or (isinstance(error, ConnectionLost) and not socket.is_open)
 
 
 class HttpProtocol(asyncio.Protocol):
-    """One connection until its request is complete: read by h11, then answered or handed over."""
+    """One connection until its request is complete: read by h11, then answered or handed over.
+
+    Made when the connection is accepted; `connection_made` comes after the TLS handshake.
+
+    Attributes:
+        deadline: when the request must be complete.
+        task: what answers a plain request, None until one is complete.
+        gone: done when the connection has ended, or been handed over.
+    """
 
     def __init__(self, server: Server) -> None:
+        loop = asyncio.get_running_loop()
         self._server = server
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADERS_SIZE)
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.task: asyncio.Task[None] | None = None
         self._method = "GET"
         self._answered = False
+        self._is_over_limit = server.is_full
+        self.deadline = loop.time() + server.policy.open_timeout
+        self.task: asyncio.Task[None] | None = None
+        self.gone: asyncio.Future[None] = loop.create_future()
+        if not self._is_over_limit:
+            server.arriving.add(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        server = self._server
         self._transport = cast(asyncio.Transport, transport)
-        if self._server.closing:
+        server.arriving.discard(self)
+        if server.farewell is not None or (self._is_over_limit and len(server.refused) >= MAX_REFUSALS):
             self.drop()
             return
-        self._server.requests.add(self)
-        self._timer = asyncio.get_running_loop().call_later(self._server.open_timeout, self.drop)
+        self._timer = asyncio.get_running_loop().call_at(self.deadline, self.drop)
+        if self._is_over_limit:
+            server.refused.add(self)
+            self._answer(response_to(TOO_MANY))
+        else:
+            server.requests.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        assert self._transport is not None
+        self._transport.close()  # it is, but with TLS asyncio would complain of it (CPython 3.10)
         self._leave()
         if self.task is not None:
             self.task.cancel()
@@ -229,10 +391,18 @@ class HttpProtocol(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def drop_unless_complete(self) -> None:
+        """End the connection if it still waits for its request."""
+        if self.task is None and not self._answered:
+            self.drop()
+
     def _leave(self) -> None:
         self._server.requests.discard(self)
+        self._server.refused.discard(self)
         if self._timer is not None:
             self._timer.cancel()
+        if not self.gone.done():
+            self.gone.set_result(None)
 
     def _dispatch(self, request: Request) -> None:
         assert self._transport is not None
@@ -240,6 +410,7 @@ class HttpProtocol(asyncio.Protocol):
         self._timer.cancel()
         if is_websocket_upgrade(request):
             check_request(request)
+            check_origin(request, self._server.policy.origins)
             self._http.next_event()  # EndOfMessage: what h11 holds from here on is no HTTP
             self._leave()
             self._server.upgrade(request, self._transport, self._http.trailing_data[0])
@@ -250,6 +421,9 @@ class HttpProtocol(asyncio.Protocol):
     async def _respond(self, request: Request) -> None:
         try:
             self._answer(await self._response(request))
+        except asyncio.CancelledError:
+            self.drop()
+            raise
         except Exception:
             logger.exception("on_request failed for %s", request.target)
             self._answer(response_to(InvalidHandshake("internal server error", 500)))
@@ -274,7 +448,15 @@ class HttpProtocol(asyncio.Protocol):
         linger(transport)
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(self._server.close_timeout, self.drop)
+        self._timer = asyncio.get_running_loop().call_later(self._server.policy.close_timeout, self.drop)
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Raise TypeError or ValueError unless a value is a positive number."""
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"{name} must be more than 0 seconds, not {value}")
 
 
 def serve(
@@ -285,8 +467,13 @@ def serve(
     on_request: OnRequest | None = None,
     ssl: SSLContext | None = None,
     path: str | None = None,
+    origins: Iterable[str | None] | None = None,
+    max_connections: int | None = None,
     open_timeout: float = OPEN_TIMEOUT,
     close_timeout: float = CLOSE_TIMEOUT,
+    ping_interval: float | None = None,
+    ping_timeout: float | None = PING_TIMEOUT,
+    idle_timeout: float | None = None,
     stop_signals: Iterable[signal.Signals] = (),
     **options: Any,
 ) -> Server:
@@ -306,17 +493,65 @@ def serve(
             :class:`Response`, or None for 404. Without it they are answered with 426.
         ssl: a server-side context, for wss://.
         path: of a Unix socket, instead of host and port.
-        open_timeout: seconds from the connection to the end of its request.
+        origins: the web pages whose scripts may connect: the values of the Origin header to accept, such as
+            "https://example.org", None among them for a client that sends none, as those outside of browsers do. Others
+            are answered with 403. By default every page of the web may connect, with the cookies that the browser has
+            for this server, so a server that knows its users by cookies must name its origins (RFC 6455 §10.2).
+        max_connections: how many there may be at a time, those whose request or TLS handshake is not complete yet
+            included; a further one is answered with 503, and dropped if 100 are just being told so. None, the default,
+            for no limit.
+        open_timeout: seconds from the connection to the end of its request, the TLS handshake included.
         close_timeout: seconds that a closing handshake may take.
+        ping_interval, ping_timeout, idle_timeout: the keepalive of each connection, see
+            :meth:`wslowlevel.Socket.keep_alive`; by default no pings are sent and no connection is idle.
         stop_signals: signals that end `serve_forever`, SIGINT (Ctrl-C) and SIGTERM for instance, until the server is
-            closed. In the main thread only; without effect on Windows, where Ctrl-C cancels the task (Python 3.11+).
-        options: more for asyncio's `create_server` or `create_unix_server`: sock, backlog, reuse_port, ...
+            closed. For one server of a process at a time, in the main thread; without effect on Windows, where Ctrl-C
+            cancels the task (Python 3.11+).
+        options: more for asyncio's `create_server` or `create_unix_server`: sock, backlog, reuse_port,
+            ssl_handshake_timeout, ...
+
+    Raises:
+        TypeError, ValueError: an origin that no browser would send, or another argument of the wrong kind; others are
+            found out by asyncio, when the server is started.
     """
+    _check_arguments(on_upgrade, on_request, ssl, port)
+    if path is not None and (host is not None or port is not None or "sock" in options):
+        raise ValueError("path stands in place of host, port and sock")
+    policy = Policy(
+        origins=None if origins is None else _allowed_origins(origins),
+        max_connections=max_connections,
+        open_timeout=open_timeout,
+        close_timeout=close_timeout,
+        timeouts=Timeouts(ping_interval, ping_timeout, idle_timeout),
+    )
+
+    options = {**options, "ssl": ssl, "start_serving": False}
+    if ssl is not None:
+        options.setdefault("ssl_handshake_timeout", open_timeout)
 
     def listen(protocol: Callable[[], asyncio.Protocol]) -> Awaitable[asyncio.Server]:
         loop = asyncio.get_running_loop()
         if path is not None:
-            return loop.create_unix_server(protocol, path, ssl=ssl, **options)
-        return loop.create_server(protocol, host, port, ssl=ssl, **options)
+            return loop.create_unix_server(protocol, path, **options)
+        return loop.create_server(protocol, host, port, **options)
 
-    return Server(on_upgrade, on_request, open_timeout, close_timeout, stop_signals, listen)
+    return Server(on_upgrade, on_request, policy, stop_signals, listen)
+
+
+def _check_arguments(on_upgrade: object, on_request: object, ssl: object, port: object) -> None:
+    if not callable(on_upgrade):
+        raise TypeError(f"on_upgrade must be an async function, not {type(on_upgrade).__name__}")
+    if on_request is not None and not callable(on_request):
+        raise TypeError(f"on_request must be an async function or None, not {type(on_request).__name__}")
+    if ssl is not None and not isinstance(ssl, SSLContext):
+        raise TypeError(f"ssl must be an SSLContext or None, not {type(ssl).__name__}")
+    if port is not None and (not isinstance(port, int) or isinstance(port, bool)):
+        raise not_an_integer("port", port)
+    if port is not None and not 0 <= port <= MAX_PORT:
+        raise out_of_range("port", port, 0, MAX_PORT)
+
+
+def _allowed_origins(origins: Iterable[str | None]) -> frozenset[str | None]:
+    if isinstance(origins, str):
+        raise TypeError(f"origins must be several strings, not the string {shown(origins)}")
+    return frozenset(map(check_allowed_origin, origins))
