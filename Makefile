@@ -3,10 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help build test lint types bench clean
+.PHONY: help build test lint types bench bench-broadcast clean
 
 help:  ## list the verbs
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
 
 .venv/installed: pyproject.toml setup.py wslowlevel/_codec.pyx wslowlevel/_codec.pxd wslowlevel/_kernels.h
 	$(PYTHON) -m venv .venv
@@ -30,6 +30,9 @@ types: build  ## mypy (strict), and stubtest of both backends against _codec.pyi
 bench: build  ## the backends compared on this machine
 	$(BIN)/python -m pytest benchmarks -o python_files="bench_*.py" --benchmark-enable --benchmark-max-time=0.3 \
 		--benchmark-columns=median,ops --benchmark-group-by=group --benchmark-sort=name
+
+bench-broadcast: build  ## one message to 10,000 connections, beside websockets
+	$(BIN)/python -m benchmarks.bench_broadcast
 
 clean:  ## everything that was built
 	rm -rf .venv build dist *.egg-info wslowlevel/_codec.c wslowlevel/*.so
