@@ -219,7 +219,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         What is queued is written before this returns: whoever sends to many sockets in one turn of the event loop
         spares each of them the flush at its end.
         """
-        if self._queue or self._writing_paused or self._lane is not None or frame[0] & CONTROL:
+        if self._queued or self._writing_paused or self._lane is not None or frame[0] & CONTROL:
             if self.buffered >= limit:
                 return False
             self.send(frame)
