@@ -27,7 +27,8 @@ class Extension(ABC):
 
     Attributes:
         rsv: the reserved bits (:class:`wslowlevel.Rsv`) that mark its messages, on the frame that opens them; 0 for an
-            extension that needs no mark.
+            extension that needs no mark. One that makes of text what is not UTF-8 needs one: text without a mark is
+            judged as it stands on the wire.
     """
 
     rsv: int = 0
