@@ -33,12 +33,20 @@ def both() -> Both:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-cython", action="store_true", help="leave out every test that needs the compiled codec")
+    parser.addoption(
+        "--no-codec", action="store_true", help="leave out the tests that run both backends whatever is chosen"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--no-cython"):
-        config.hook.pytest_deselected(items=[item for item in items if _needs_cython(item)])
-        items[:] = [item for item in items if not _needs_cython(item)]
+    for option, leaves_out in (("--no-cython", _needs_cython), ("--no-codec", _tests_both_backends)):
+        if config.getoption(option):
+            config.hook.pytest_deselected(items=[item for item in items if leaves_out(item)])
+            items[:] = [item for item in items if not leaves_out(item)]
+
+
+def _tests_both_backends(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and not {"codec", "both"}.isdisjoint(item.fixturenames)
 
 
 def _needs_cython(item: pytest.Item) -> bool:

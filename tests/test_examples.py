@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -20,9 +21,21 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Close
 
-from wslowlevel import CloseCode, Opcode, encode_frame
+from wslowlevel import (
+    CloseCode,
+    Connection,
+    Opcode,
+    ProtocolError,
+    Request,
+    Socket,
+    encode_frame,
+    get_messages_factory,
+    send_handshake,
+    send_message_factory,
+)
+from wslowlevel.aio.server import OnUpgrade
 
-from .servers import HEAD_END, TIMEOUT, RawClient, connecting, handshake, masked, masked_close, run, upgraded
+from .servers import HEAD_END, TIMEOUT, RawClient, connecting, handshake, masked, masked_close, run, serving, upgraded
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -98,13 +111,19 @@ class Example:
 
 
 @contextmanager
-def running(name: str, backend: str) -> Iterator[Example]:
-    # Whatever started this process may have made it deaf to Ctrl-C, and a child inherits that.
+def hearing_ctrl_c() -> Iterator[None]:
+    """Whatever started this process may have made it deaf to Ctrl-C; a child that starts here is not."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        example = Example(name, backend)
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def running(name: str, backend: str) -> Iterator[Example]:
+    with hearing_ctrl_c():
+        example = Example(name, backend)
     try:
         example.wait_until_ready()
         yield example
@@ -460,6 +479,129 @@ def test_the_extension_has_a_client_of_its_own(backend: str) -> None:
     assert short.startswith("5 bytes came back: True")
     assert long.startswith("10000 bytes came back: True")
     assert int(long.split()[5]) < 200
+
+
+def test_the_extension_refuses_what_follows_the_end_of_its_stream() -> None:
+    extension = runpy.run_path(str(EXAMPLES / "extension_rsv.py"))["XZlib"]()
+    connection = Connection(role="client", chunks=True)
+    connection.open([extension])
+    stream = encode_frame(Opcode.BINARY, zlib.compress(TEXT), fin=0, rsv2=1)
+    chunks = connection.feed(stream + encode_frame(Opcode.CONTINUATION, b"more", fin=0))
+    unpacked = connection.unpack(chunks)
+    assert next(unpacked).payload == TEXT
+    with pytest.raises(ProtocolError, match="not a zlib stream"):
+        next(unpacked)
+
+
+# -- A connection without asyncio -------------------------------------------------------------------------------------
+
+
+def test_the_connection_without_asyncio_compresses(backend: str) -> None:
+    async def scenario(example: Example) -> None:
+        async with upgraded(example.port, "Sec-WebSocket-Extensions: permessage-deflate") as connection:
+            assert b"\r\nSec-WebSocket-Extensions: permessage-deflate" in connection.head
+            deflate = zlib.compressobj(wbits=-15)
+            deflated = (deflate.compress(TEXT) + deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+            await connection.send(masked(Opcode.TEXT, deflated, rsv1=1))
+            echo = await connection.read_frame()
+            assert (echo.opcode, echo.rsv1) == (Opcode.TEXT, 1)
+            assert zlib.decompressobj(-15).decompress(echo.payload + b"\x00\x00\xff\xff") == TEXT
+            await connection.send(masked(Opcode.TEXT, b"not deflated", rsv1=1))
+            code, _ = await connection.read_close()
+            assert code == CloseCode.INVALID_PAYLOAD
+
+    with running("sans_io", backend) as example:
+        run("asyncio", scenario(example))
+    assert "DEFLATE" in example.output
+
+
+# -- The client -------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def client_at(on_upgrade: OnUpgrade, backend: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The client example, at a server with this handler; its stdin stays open until the test ends it."""
+    async with serving(on_upgrade) as server:
+        with hearing_ctrl_c():
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-W", "error", str(EXAMPLES / "client.py"), f"ws://127.0.0.1:{server.port}"),
+                env={**os.environ, "WSLOWLEVEL_BACKEND": backend, "PYTHONIOENCODING": "utf-8"},
+                **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE),
+            )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
+
+
+def test_the_client_tells_of_a_close_that_nobody_answered(backend: str) -> None:
+    async def on_upgrade(request: Request, socket: Socket, head: bytes) -> None:
+        get_messages = get_messages_factory(socket, auto_close=False)
+        send_handshake(request, socket)
+        assert [message.opcode async for message in get_messages()] == [Opcode.CLOSE]
+        socket.abort()
+
+    async def scenario() -> None:
+        async with client_at(on_upgrade, backend) as client:
+            output, errors = await client.communicate()
+            assert (client.returncode, output) == (0, b"")
+            assert errors.splitlines()[1:] == [b"closed: 1006 our Close frame was not answered"]
+
+    run("asyncio", scenario())
+
+
+def test_the_client_gives_the_terminal_no_orders(backend: str) -> None:
+    async def on_upgrade(request: Request, socket: Socket, head: bytes) -> None:
+        send_handshake(request, socket)
+        await send_message_factory(socket)("one\ttwo\nthree \x1b[31mred\x07\x9b")
+        socket.close(4000, "\x1b[2J")
+
+    async def scenario() -> None:
+        async with client_at(on_upgrade, backend) as client:
+            assert client.stderr is not None
+            errors = await client.stderr.read()
+            assert client.stdout is not None
+            assert (await client.stdout.read()).decode() == "one\ttwo\nthree \ufffd[31mred\ufffd\ufffd\n"
+            assert errors.decode().splitlines()[1] == "closed: 4000 \ufffd[2J"
+
+    run("asyncio", scenario())
+
+
+def test_the_client_says_goodbye_on_ctrl_c(backend: str) -> None:
+    goodbye: list[tuple[int, str] | None] = []
+
+    async def on_upgrade(request: Request, socket: Socket, head: bytes) -> None:
+        get_messages = get_messages_factory(socket)
+        send_handshake(request, socket)
+        await send_message_factory(socket)("hello")
+        assert [message.opcode async for message in get_messages()] == [Opcode.CLOSE]
+        goodbye.append(socket.received)
+
+    async def scenario() -> None:
+        async with client_at(on_upgrade, backend) as client:
+            assert client.stdout is not None
+            assert await client.stdout.readline() == b"hello\n"
+            client.send_signal(signal.SIGINT)
+            assert await client.wait() == 130
+        assert goodbye == [(CloseCode.GOING_AWAY, "")]
+
+    run("asyncio", scenario())
+
+
+def test_the_client_shows_what_a_refusal_says(backend: str) -> None:
+    with running("routes", backend) as server:
+        done = subprocess.run(
+            [sys.executable, str(EXAMPLES / "client.py"), server.url("/nowhere")],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"refused with status 404: .+: no endpoint at /nowhere\n", done.stderr), done.stderr
 
 
 # -- Pings ------------------------------------------------------------------------------------------------------------
