@@ -526,7 +526,9 @@ async def client_at(on_upgrade: OnUpgrade, backend: str) -> AsyncIterator[asynci
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-W", "error", str(EXAMPLES / "client.py"), f"ws://127.0.0.1:{server.port}"),
                 env={**os.environ, "WSLOWLEVEL_BACKEND": backend, "PYTHONIOENCODING": "utf-8"},
-                **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
         try:
             yield process
