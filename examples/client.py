@@ -3,6 +3,7 @@
 Try it:  python examples/echo_server.py
          python examples/client.py
          and type; Ctrl-D, the end of stdin, closes the connection
+         python examples/client.py wss://localhost:8443 --ca cert.pem
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import ssl
 import sys
 import threading
+import unicodedata
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import suppress
 
 from wslowlevel import (
+    CloseCode,
     ConnectionLost,
     InvalidHandshake,
     Message,
@@ -60,25 +64,37 @@ async def lines_of_stdin() -> AsyncIterator[str]:
 
 async def send_lines(socket: Socket) -> None:
     send_message = send_message_factory(socket)
+    code = CloseCode.NORMAL_CLOSURE
     # Whoever receives learns of the connection's end too, and tells it.
     try:
         async for line in lines_of_stdin():
             await send_message(line)
     except ConnectionLost:
         pass
+    except asyncio.CancelledError:  # by Ctrl-C, unless the connection is closed already
+        code = CloseCode.GOING_AWAY
+        raise
     finally:
-        socket.close()
+        socket.close(code)
+        socket.flush()
+
+
+def harmless(text: str) -> str:
+    """Text as a terminal may get it from a stranger: without control characters, which would be orders to it."""
+    return "".join(
+        character if character in "\t\n" or unicodedata.category(character) != "Cc" else "\ufffd" for character in text
+    )
 
 
 def show(message: Message) -> None:
     if message.opcode == Opcode.TEXT:
-        print(message.text, flush=True)
+        print(harmless(message.text), flush=True)
     elif message.opcode == Opcode.BINARY:
         print(f"binary, {len(message.payload)} bytes: {message.payload[:40]!r}", flush=True)
 
 
-async def talk(uri: str) -> None:
-    response, socket = await connect(uri, extensions=[PerMessageDeflate()])
+async def talk(uri: str, trusted: ssl.SSLContext | None) -> None:
+    response, socket = await connect(uri, ssl=trusted, extensions=[PerMessageDeflate()])
     agreed = response.headers.get("Sec-WebSocket-Extensions", "no extensions")
     print(f"connected to {uri}, {agreed}", file=sys.stderr)
     async with socket:
@@ -91,19 +107,27 @@ async def talk(uri: str) -> None:
             sender.cancel()
             with suppress(asyncio.CancelledError):
                 await sender
-    assert socket.received is not None  # get_messages ends after a Close message
-    code, reason = socket.received
-    print(f"closed: {code} {reason}".rstrip(), file=sys.stderr)
+    code, reason = socket.received or (CloseCode.ABNORMAL_CLOSURE, "our Close frame was not answered")
+    print(f"closed: {code:d} {harmless(reason)}".rstrip(), file=sys.stderr)
+
+
+def refusal(error: InvalidHandshake) -> str:
+    """One line: what happened, and the first line of what the server has to say of it."""
+    said = harmless(error.body.decode(errors="replace")).strip().partition("\n")[0]
+    return f"refused with status {error.status}: {error}" + (f": {said}" if said else "")
 
 
 def main() -> str | int:
     """Return the exit status, or one line about what went wrong, with which Python exits with status 1."""
     parser = argparse.ArgumentParser()
     parser.add_argument("uri", nargs="?", default="ws://127.0.0.1:8765")
+    parser.add_argument("--ca", metavar="FILE", help="the certificates to trust for wss://, in PEM, and no others")
+    arguments = parser.parse_args()
     try:
-        asyncio.run(talk(parser.parse_args().uri))
+        trusted = ssl.create_default_context(cafile=arguments.ca) if arguments.ca else None
+        asyncio.run(talk(arguments.uri, trusted))
     except InvalidHandshake as error:
-        return f"refused with status {error.status}: {error}"
+        return refusal(error)
     except (WebSocketError, OSError, ValueError, asyncio.TimeoutError) as error:
         return f"{type(error).__name__}: {error}"
     except KeyboardInterrupt:

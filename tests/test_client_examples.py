@@ -214,6 +214,23 @@ async def echoes_to_ours(uri: str, context: ssl.SSLContext) -> None:
             assert (message.text if isinstance(payload, str) else message.payload) == payload
 
 
+def test_the_client_trusts_the_certificate_that_it_is_told_to(backend: str) -> None:
+    with tls_server(backend) as (uri, certificate):
+        with started(python("client", uri), backend) as client:
+            said = error_of(client)
+        assert said.startswith("SSLCertVerificationError: ")
+        with started(python("client", uri, "--ca", str(certificate)), backend) as client:
+            type_in(client, "over TLS\n")
+            assert line_of(client) == "over TLS\n"
+            _, errors = client.communicate()
+            assert errors.endswith("\nclosed: 1000\n")
+
+
+def test_the_client_tells_in_one_line_that_it_needs_no_certificate(tmp_path: Path) -> None:
+    with started(python("client", "--ca", str(tmp_path / "none.pem")), "python") as client:
+        assert re.fullmatch(r"FileNotFoundError: .+\n", error_of(client))
+
+
 async def echoes_to_websockets(uri: str, context: ssl.SSLContext) -> None:
     async with websockets_connect(uri, ssl=context) as connection:
         for payload in ("ü", bytes(200_000)):
