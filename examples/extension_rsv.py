@@ -58,7 +58,7 @@ class XZlib(Extension):
                     piece = stream.unconsumed_tail
             except zlib.error as error:
                 raise refused(str(error)) from None
-            if stream.unused_data or (last and not stream.eof):
+            if piece or stream.unused_data or (last and not stream.eof):
                 raise refused("it ends too early, or too late")
 
         return decode
