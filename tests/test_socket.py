@@ -683,6 +683,59 @@ def test_when_both_have_said_close_nothing_is_waited_for(loop_kind: str) -> None
     run_pair(loop_kind, handler, client, close_timeout=3600)
 
 
+END_OF_PEER: dict[str, list[bytes]] = {
+    "Close": [masked_close(4000)],
+    "EOF": [],
+    "violation": [b"\xff\xff"],
+    "Close after much": [masked(Opcode.BINARY, bytes(MIB)), masked(Opcode.TEXT, b"x" * 999) * 999, masked_close(4000)],
+}
+
+
+@both_loops
+@pytest.mark.parametrize("end", END_OF_PEER)
+def test_who_only_sends_notices_the_end_too(loop_kind: str, end: str) -> None:
+    """Nobody called a factory of messages."""
+    ended = asyncio.Event()
+
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        await send_handshake(request, socket)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(socket.wait_closed(), 0.01)
+        assert await socket.ping(b"ours") > 0
+        assert socket.is_open
+        await asyncio.gather(socket.wait_closed(), socket.wait_closed())
+        ended.set()
+
+    async def client(raw: RawClient) -> None:
+        ping = await raw.read_frame()
+        await raw.send(masked(Opcode.PING, b"theirs"), masked(Opcode.PONG, ping.payload))
+        pong = await raw.read_frame()
+        assert (ping.opcode, pong.opcode, pong.payload) == (Opcode.PING, Opcode.PONG, b"theirs")
+        await raw.send(*END_OF_PEER[end])
+        raw.writer.write_eof()
+        closes = {"EOF": [], "violation": [1002]}.get(end, [4000])
+        assert [close_of(frame)[0] for frame in await raw.read_frames()] == closes
+        await ended.wait()
+
+    run_pair(loop_kind, handler, client, close_timeout=3600)
+
+
+@both_loops
+def test_who_closes_and_never_took_messages_hears_the_answer(loop_kind: str) -> None:
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        send_handshake(request, socket)
+        socket.close(4000)
+        await socket.wait_closed()
+        assert socket.received == (4000, "")
+
+    async def client(raw: RawClient) -> None:
+        assert await raw.read_close() == (4000, "")
+        await raw.send(masked(Opcode.TEXT, b"late"), masked_close(4000))
+        assert await raw.read_frames() == []
+
+    run_pair(loop_kind, handler, client, close_timeout=3600)
+
+
 @both_loops
 @pytest.mark.parametrize("half_closed", [False, True])
 def test_what_came_before_a_close_frame_is_answered_however_slowly(loop_kind: str, half_closed: bool) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import cast
 
 from ..connection import State
+from ..errors import WebSocketError
 from ..extensions import Extension
 from ..keepalive import NEVER, PING_TIMEOUT, Keepalive, Timeouts, Verdict
 from ..wire import CONTROL, READ_SIZE, CloseCode
@@ -46,6 +48,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         self._reading = True
         self._resumed = 0
         self._discarding = False
+        self._drops_messages = False
         self._readable: asyncio.Future[None] | None = None
         self._writing_paused = False
         self._turn_is_due = False
@@ -92,7 +95,19 @@ class Socket(Duplex, asyncio.BufferedProtocol):
             await self.finish(None if error is None or not self.is_open else CloseCode.INTERNAL_ERROR)
 
     async def wait_closed(self) -> None:
-        """Wait until the transport is gone."""
+        """Wait until the connection is gone.
+
+        Of an open socket for which neither `get_messages_factory` nor `get_chunks_factory` was called, this takes their
+        place, for whoever only sends: messages of any size are received, and dropped, while this is awaited; pings and
+        the peer's Close frame are answered.
+        """
+        if not self._configured and self.state in (State.OPEN, State.CLOSING):
+            self.configure(auto_pong=True, chunks=True)
+            self._drops_messages = True
+        if self._drops_messages and not self._receiving:
+            with suppress(StopAsyncIteration, WebSocketError):
+                while True:
+                    await self.receive()
         await asyncio.shield(self._closed)
 
     async def finish(self, code: int | None = None, reason: str = "") -> None:
