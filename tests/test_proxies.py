@@ -13,6 +13,7 @@ from wslowlevel import (
     Opcode,
     get_messages_factory,
     prepare_websocket_frame,
+    read_request,
     send_factory,
 )
 from wslowlevel.aio.client import connect
@@ -165,6 +166,62 @@ def test_a_proxy_that_talks_nonsense(loop_kind: str, scheme: str, answer: bytes)
     run(loop_kind, main())
 
 
+ANSWERS = {
+    "plain": b"HTTP/1.1 200 Connection established\r\n\r\n",
+    "old": b"HTTP/1.0 200 Connection established\r\nProxy-Agent: old\r\n\r\n",
+    "after another": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 Fine\r\n\r\n",
+    # "A client MUST ignore any Content-Length or Transfer-Encoding header fields" there (RFC 9110 §9.3.6)
+    "with a length": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
+    "with an encoding": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+}
+
+
+@both_loops
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_an_answer_to_connect_may_come_in_any_pieces(loop_kind: str, answer: bytes) -> None:
+    async def main() -> None:
+        async def script(peer: Peer) -> None:
+            assert peer.request.method == "CONNECT"
+            for i in range(len(answer)):
+                peer.send(answer[i : i + 1])
+                await asyncio.sleep(0)
+            peer.request = await read_request(peer.reader)
+            peer.send(peer.switch())
+
+        async with nothing_left(), scripted(script) as proxy:
+            _, socket = await connect("ws://[::1]:8080/", proxy=f"http://user:@127.0.0.1:{proxy.port}")
+            (request,) = proxy.requests
+            assert (request.target, request.headers["Host"]) == ("[::1]:8080", "[::1]:8080")
+            assert request.headers["Proxy-Authorization"] == "Basic dXNlcjo="
+            socket.abort()
+
+    run(loop_kind, main())
+
+
+WRONG_ANSWERS = {
+    "another status": (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", "malformed answer"),
+    "the wrong password": (b"HTTP/1.1 407 No\r\n\r\n", "it answered 407 Proxy Authentication Required"),
+    "half an answer": (b"HTTP/1.1 200 OK\r\n", "it ended the connection before it answered"),
+    "more than an answer": (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 ", "more than its answer came"),
+    "no end of it": (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000, "over 128 header lines"),
+}
+
+
+@both_loops
+@pytest.mark.parametrize(("answer", "why"), WRONG_ANSWERS.values(), ids=WRONG_ANSWERS)
+def test_a_wrong_answer_to_connect(loop_kind: str, answer: bytes, why: str) -> None:
+    async def main() -> None:
+        async def script(peer: Peer) -> None:
+            peer.send(answer)
+            peer.writer.write_eof()
+
+        async with nothing_left(), scripted(script) as proxy:
+            with pytest.raises(ConnectionError, match=f"does not connect to 127.0.0.1: .*{why}"):
+                await connect("ws://127.0.0.1/", proxy=f"http://127.0.0.1:{proxy.port}")
+
+    run(loop_kind, main())
+
+
 @both_loops
 @pytest.mark.parametrize("scheme", ["http", "socks5h"])
 def test_tls_is_between_us_and_the_target(loop_kind: str, scheme: str) -> None:
@@ -227,7 +284,7 @@ def test_the_optional_package(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with nothing_left():
             with pytest.raises(ImportError, match=r"pip install wslowlevel\[proxy\]") as caught:
-                await connect("ws://127.0.0.1:1/", proxy="http://127.0.0.1:1")
+                await connect("ws://127.0.0.1:1/", proxy="socks5://127.0.0.1:1")
             assert caught.value.name == "python_socks"
 
     run("asyncio", main())

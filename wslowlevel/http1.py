@@ -229,15 +229,19 @@ class ResponseReader:
 
     Feed it what arrives. The limits are judged with every byte, so that nothing over them is kept.
 
+    Args:
+        connects: whether it is the answer of a proxy to CONNECT instead, where 200 to 299 do what 101 does elsewhere
+            (RFC 9110 §9.3.6).
+
     Attributes:
         response: status and headers, None until they are complete. Answers before the final one, 100 to 199 without
             101, are passed over (RFC 9110 §15.2).
         body: up to MAX_SHOWN_BODY bytes of the body, as far as they came.
-        early: what came right behind a 101: the first frames.
+        early: what came right behind a 101, or what stands for it: the first frames.
         complete: whether nothing more is needed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, connects: bool = False) -> None:
         self.response: HandshakeResponse | None = None
         self.body = b""
         self.early = b""
@@ -245,9 +249,12 @@ class ResponseReader:
         self._head = _Head()
         self._http = h11.Connection(h11.CLIENT)
         # What h11 has to know of the request to understand its answer.
-        headers = [("Host", "-"), ("Connection", "Upgrade"), ("Upgrade", "websocket")]
-        self._http.send(h11.Request(method="GET", target="/", headers=headers))
+        upgrade = [] if connects else [("Connection", "Upgrade"), ("Upgrade", "websocket")]
+        self._http.send(
+            h11.Request(method="CONNECT" if connects else "GET", target="/", headers=[("Host", "-"), *upgrade])
+        )
         self._http.send(h11.EndOfMessage())
+        self._switching = range(200, 300) if connects else range(101, 102)
 
     def feed(self, data: bytes) -> None:
         """Take in what arrived.
@@ -259,7 +266,7 @@ class ResponseReader:
             data = self._read_heads(data)
         if self.response is None or self.complete:
             return
-        if self.response.status == 101:
+        if self.response.status in self._switching:
             self.early = data
             self.complete = True
         else:

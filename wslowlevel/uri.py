@@ -101,6 +101,11 @@ class ProxyURI:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
 
+    @property
+    def authorization(self) -> str | None:
+        """The value of Proxy-Authorization, None without a user name (RFC 9110 §11.7.2)."""
+        return None if self.username is None else _basic(self.username, self.password or "")
+
 
 def parse_uri(uri: str) -> WebSocketURI:
     """Take a ``ws://`` or ``wss://`` URI apart.
@@ -122,7 +127,7 @@ def parse_uri(uri: str) -> WebSocketURI:
         host=_parse_host("uri", parts["host"]),
         port=_parse_port("uri", parts["port"] or str(PORTS[scheme])),
         resource_name=_NOT_ASCII.sub(lambda found: _percent_encoded(found[0]), resource_name),
-        authorization=None if parts["userinfo"] is None else _basic("uri", parts["userinfo"]),
+        authorization=None if parts["userinfo"] is None else _basic(*_credentials("uri", parts["userinfo"])),
     )
 
 
@@ -200,6 +205,6 @@ def _credentials(name: str, userinfo: str) -> tuple[str, str]:
     return decoded
 
 
-def _basic(name: str, userinfo: str) -> str:
+def _basic(username: str, password: str) -> str:
     """Basic credentials (RFC 7617 §2)."""
-    return "Basic " + base64.b64encode(":".join(_credentials(name, userinfo)).encode()).decode()
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()

@@ -17,6 +17,7 @@ from ..http1 import HandshakeResponse, ResponseReader, parse_header_line
 from ..keepalive import PING_TIMEOUT, Timeouts
 from ..uri import ProxyURI, WebSocketURI, parse_proxy, parse_uri
 from .duplex import CLOSE_TIMEOUT
+from .proxies import connect_proxy
 from .socket import Socket
 
 OPEN_TIMEOUT = 10.0
@@ -27,9 +28,6 @@ MAX_REDIRECTS = 5
 
 PRIVATE = frozenset(("authorization", "cookie", "host", "proxy-authorization"))
 """Headers that were meant for one server, and are not told to another that it redirects to."""
-
-FOREVER = 1e9
-"""Seconds that python-socks may take. The time that a connection may take to open is bounded here, not there."""
 
 Opened = tuple[HandshakeResponse, Socket]
 
@@ -75,8 +73,8 @@ async def connect(
         sock: a connected socket to use. It belongs to the connection from here on, and is closed with it.
         path: of a Unix socket to connect to; the URI gives the Host header and the resource all the same.
         proxy: ``http://host:port`` (CONNECT), ``socks5://host:port``, or ``socks5h://host:port``, which leaves it to
-            the proxy to look up the host; a user name and password may stand in it. It needs the package python-socks:
-            ``pip install wslowlevel[proxy]``.
+            the proxy to look up the host; a user name and password may stand in it. SOCKS needs the package
+            python-socks: ``pip install wslowlevel[proxy]``.
         max_redirects: how many redirects to follow, 0 to 5. They never lead from wss to ws; to another scheme, host or
             port they take no Authorization, Cookie or Host header along, nor the user name and password of the URI.
             With `path` they stay with the same host; with `sock` there can be none.
@@ -99,7 +97,7 @@ async def connect(
             of its `body`, as far as it came in time. A status of 101 has headers that do not fit the request. 502 (Bad
             Gateway), without headers, stands for what is no answer: not HTTP/1.1, a line over 8 KiB, over 128 headers,
             or over 64 KiB together.
-        ImportError: `proxy` without python-socks.
+        ImportError: a SOCKS `proxy` without python-socks.
     """
     parsed = [parse_header_line(header) for header in headers]
     if origin is not None:
@@ -221,23 +219,6 @@ class Route:
         else:
             options = {"local_addr": self.local_addr, **options}
             await loop.create_connection(lambda: protocol, uri.host, uri.port, **options)
-
-
-async def connect_proxy(proxy: ProxyURI, uri: WebSocketURI, local_addr: tuple[str, int] | None) -> sockets.socket:
-    """Make a proxy connect to the host of a URI."""
-    try:
-        from python_socks import ProxyError, ProxyType  # noqa: PLC0415 - an optional dependency
-        from python_socks.async_.asyncio import Proxy  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError(
-            "proxy needs the package python-socks: pip install wslowlevel[proxy]", name="python_socks"
-        ) from error
-    kind = ProxyType.HTTP if proxy.scheme == "http" else ProxyType.SOCKS5
-    way = Proxy(kind, proxy.host, proxy.port, proxy.username, proxy.password, rdns=proxy.scheme != "socks5")
-    try:
-        return await way.connect(uri.host, uri.port, timeout=FOREVER, local_addr=local_addr)
-    except ProxyError as error:
-        raise ConnectionError(f"proxy {proxy.host}:{proxy.port} does not connect to {uri.host}: {error}") from error
 
 
 # -- The connection until it is open ----------------------------------------------------------------------------------
