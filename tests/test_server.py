@@ -477,7 +477,8 @@ def test_the_end_of_the_server_is_told_to_everybody(loop_kind: str) -> None:
 
 
 @both_loops
-def test_who_does_not_answer_the_close_is_dropped_at_the_deadline(loop_kind: str) -> None:
+@pytest.mark.parametrize("timeout", [0.1, 0])
+def test_who_does_not_answer_the_close_is_dropped_at_the_deadline(loop_kind: str, timeout: float) -> None:
     cancelled = asyncio.Event()
 
     async def stubborn(request: Request, socket: Socket, head: bytes) -> None:
@@ -490,7 +491,7 @@ def test_who_does_not_answer_the_close_is_dropped_at_the_deadline(loop_kind: str
 
     async def main() -> None:
         async with serving(stubborn) as server, upgraded(server.port) as raw:
-            await server.close(4000, "maintenance", close_timeout=0.1)
+            await server.close(4000, "maintenance", close_timeout=timeout)
             assert cancelled.is_set()
             data = await raw.reader.read(2)
             assert data == b"\x88\x0d"
@@ -507,6 +508,10 @@ def test_a_server_that_was_awaited_may_stand_in_a_with_block(loop_kind: str) -> 
             assert server.port == port
             with pytest.raises(ValueError, match="not 1005"):
                 await server.close(1005)
+            with pytest.raises(ValueError, match="close_timeout must be more than 0 seconds, not -1"):
+                await server.close(close_timeout=-1)
+            with pytest.raises(TypeError, match="close_timeout must be a number of seconds or None, not str"):
+                await server.close(close_timeout="1")  # type: ignore[arg-type]
             async with upgraded(port) as raw:
                 await raw.send(masked_close(1000))
                 assert await raw.read_close() == (1000, "")

@@ -49,11 +49,18 @@ class Timeouts:
 
     def __post_init__(self) -> None:
         for name in ("ping_interval", "ping_timeout", "idle_timeout"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, (int, float)):
-                raise TypeError(f"{name} must be a number of seconds or None, not {type(value).__name__}")
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be more than 0 seconds, not {value}")
+            check_seconds(name, getattr(self, name), optional=True)
+
+
+def check_seconds(name: str, value: object, *, optional: bool = False) -> None:
+    """Raise TypeError or ValueError unless a value is a positive number, or None where that may be."""
+    if value is None and optional:
+        return
+    if not isinstance(value, (int, float)):
+        allowed = "a number of seconds or None" if optional else "a number of seconds"
+        raise TypeError(f"{name} must be {allowed}, not {type(value).__name__}")
+    if not value > 0:
+        raise ValueError(f"{name} must be more than 0 seconds, not {value}")
 
 
 class Keepalive:

@@ -14,7 +14,7 @@ from ..errors import ConnectionLost, InvalidHandshake, out_of_range
 from ..extensions import Extension, ExtensionFactory
 from ..handshake import check_response, encode_request, generate_key
 from ..http1 import HandshakeResponse, ResponseReader, parse_header_line
-from ..keepalive import PING_TIMEOUT, Timeouts
+from ..keepalive import PING_TIMEOUT, Timeouts, check_seconds
 from ..uri import ProxyURI, WebSocketURI, parse_proxy, parse_uri
 from .duplex import CLOSE_TIMEOUT
 from .proxies import connect_proxy
@@ -99,6 +99,8 @@ async def connect(
             or over 64 KiB together.
         ImportError: a SOCKS `proxy` without python-socks.
     """
+    check_seconds("open_timeout", open_timeout, optional=True)
+    check_seconds("close_timeout", close_timeout)
     parsed = [parse_header_line(header) for header in headers]
     if origin is not None:
         parsed.append(parse_header_line(("Origin", origin)))

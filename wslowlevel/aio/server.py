@@ -28,7 +28,7 @@ from ..handshake import (
     upgrade_required,
 )
 from ..http1 import MAX_HEADERS_SIZE, Request, Response, encode_response, request_from_h11, response_to
-from ..keepalive import PING_TIMEOUT, Timeouts
+from ..keepalive import PING_TIMEOUT, Timeouts, check_seconds
 from ..wire import CloseCode
 from .duplex import CLOSE_TIMEOUT, linger
 from .socket import Socket
@@ -158,13 +158,15 @@ class Server:
 
         Args:
             code, reason: what the Close frames say; 1001 by default.
-            close_timeout: seconds after which a connection that did not answer is dropped and its handler cancelled; by
-                default the `close_timeout` of :func:`serve`.
+            close_timeout: seconds, 0 for none, after which a connection that did not answer is dropped and its handler
+                cancelled; by default the `close_timeout` of :func:`serve`.
 
         Raises:
-            TypeError, ValueError: a code or a reason that may not be sent; nothing was closed.
+            TypeError, ValueError: a code or a reason that may not be sent, or a time that is none; nothing was closed.
         """
         prepare_close_frame_payload(code, reason)
+        if close_timeout != 0:
+            check_seconds("close_timeout", close_timeout, optional=True)
         self.farewell = (code, reason)
         if self._listener is not None:
             self._listener.close()
@@ -449,14 +451,6 @@ class HttpProtocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(self._server.policy.close_timeout, self.drop)
-
-
-def check_seconds(name: str, value: object) -> None:
-    """Raise TypeError or ValueError unless a value is a positive number."""
-    if not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not value > 0:
-        raise ValueError(f"{name} must be more than 0 seconds, not {value}")
 
 
 def serve(
