@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket as sockets
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -337,6 +338,37 @@ def test_a_handler_that_fails_closes_with_1011_and_is_logged_once(
     assert (record.levelno, record.getMessage()) == (logging.ERROR, "on_upgrade failed for /")
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == "broken handler"
+
+
+@both_loops
+def test_a_handler_that_awaits_what_was_cancelled_fails_too(loop_kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody cancelled the handler itself; CPython 3.10 does not tell the two apart, and drops the connection."""
+    told = sys.version_info >= (3, 11)
+
+    async def cancelled() -> Response:
+        waiting = asyncio.create_task(asyncio.sleep(3600))
+        asyncio.get_running_loop().call_soon(waiting.cancel)
+        await waiting
+        raise AssertionError
+
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        await send_handshake(request, socket)
+        await cancelled()
+
+    async def main() -> None:
+        async with serve(handler, "127.0.0.1", 0, on_request=lambda _: cancelled()) as server:
+            async with connecting(server.port) as raw:
+                await raw.upgrade()
+                assert [close_of(frame) for frame in await raw.read_frames()] == [(1011, "")] * told
+            async with connecting(server.port) as raw:
+                await raw.send(plain("/"))
+                assert (await raw.read_until_eof()).startswith(b"HTTP/1.1 500 " if told else b"")
+
+    run(loop_kind, main())
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
+        "on_upgrade failed for /",
+        "on_request failed for /",
+    ] * told
 
 
 @both_loops

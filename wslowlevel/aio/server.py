@@ -277,7 +277,9 @@ class Server:
         """Run the handler -> the code to close with, None for the usual one."""
         try:
             await self.on_upgrade(request, socket, head)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the peer is told and the operator reads it
+        except (Exception, asyncio.CancelledError) as error:  # whatever it is, the peer is told, the operator reads it
+            if _cancels_this_task(error):
+                raise
             return _answer_failure(request, socket, error)
         socket.refuse(InvalidHandshake("the upgrade was not accepted", 403))
         return None
@@ -297,7 +299,12 @@ class ServerSocket(Socket):
             self.close(*self._server.farewell)
 
 
-def _answer_failure(request: Request, socket: Socket, error: Exception) -> int | None:
+def _cancels_this_task(error: BaseException) -> bool:
+    """Whether somebody cancelled this task, and not only what it waits for, which CPython 3.10 cannot tell apart."""
+    return isinstance(error, asyncio.CancelledError) and getattr(asyncio.current_task(), "cancelling", lambda: 1)() > 0
+
+
+def _answer_failure(request: Request, socket: Socket, error: BaseException) -> int | None:
     """What left the handler -> the code to close with; what is nobody's intention is logged, once."""
     if _is_of_the_peer(socket, error):
         # The peer was told: nothing for the operator to mend.
@@ -423,10 +430,10 @@ class HttpProtocol(asyncio.Protocol):
     async def _respond(self, request: Request) -> None:
         try:
             self._answer(await self._response(request))
-        except asyncio.CancelledError:
-            self.drop()
-            raise
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if _cancels_this_task(error):
+                self.drop()
+                raise
             logger.exception("on_request failed for %s", request.target)
             self._answer(response_to(InvalidHandshake("internal server error", 500)))
 
