@@ -477,8 +477,14 @@ class Connection:
 
 
 def close_payload_for(error: BaseException) -> bytes:
-    """The payload of the Close frame that tells the peer of an error, its text cut to what fits."""
-    code = getattr(error, "close_code", CloseCode.INTERNAL_ERROR)
+    """The payload of the Close frame that tells the peer of an error.
+
+    What the peer did is told in the error's own words, cut to what fits; of a mistake on our side it learns only that
+    there was one.
+    """
+    code = getattr(error, "close_code", None)
+    if code is None:
+        return prepare_close_frame_payload(CloseCode.INTERNAL_ERROR)
     text = str(error).encode(errors="replace")
     return prepare_close_frame_payload(code, text[:MAX_CLOSE_REASON_LENGTH].decode(errors="ignore"))
 
