@@ -97,6 +97,28 @@ def test_a_conversation_with_our_own_server(loop_kind: str) -> None:
 
 
 @both_loops
+@pytest.mark.parametrize("where", ["inside", "at its end"])
+def test_a_block_that_is_cancelled_drops_the_connection(loop_kind: str, where: str) -> None:
+    """Not after a closing handshake that this server does not take part in."""
+
+    async def main() -> None:
+        async def block() -> None:
+            async with socket:
+                await asyncio.sleep(3600 if where == "inside" else 0)
+
+        async with nothing_left(), scripted(accept) as server:
+            _, socket = await connect(server.url, close_timeout=3600)
+            task = asyncio.create_task(block())
+            await asyncio.sleep(0) if where == "inside" else await until(lambda: socket.sent is not None)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await socket.wait_closed()
+
+    run(loop_kind, main())
+
+
+@both_loops
 def test_what_the_server_is_asked(loop_kind: str) -> None:
     async def main() -> None:
         async with scripted(answering(lambda peer: peer.switch("Sec-WebSocket-Protocol: b"))) as server:

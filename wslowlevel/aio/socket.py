@@ -79,7 +79,10 @@ class Socket(Duplex, asyncio.BufferedProtocol):
 
     @property
     def error(self) -> Exception | None:
-        """The peer's violation, or crossed limit, that ended what can be received; None while there is none."""
+        """What ended what can be received: the peer's violation, or crossed limit, or whatever an extension raised.
+
+        None while there is none.
+        """
         return self._connection.error
 
     async def __aenter__(self) -> Socket:
@@ -88,11 +91,15 @@ class Socket(Duplex, asyncio.BufferedProtocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close, with 1000, or 1011 after an exception, and wait until the connection is gone."""
+        """Close, with 1000, or 1011 after an exception, and wait until the connection is gone; cancelled, drop it."""
         if isinstance(error, asyncio.CancelledError):
             self.abort()
-        else:
+            return
+        try:
             await self.finish(None if error is None or not self.is_open else CloseCode.INTERNAL_ERROR)
+        except asyncio.CancelledError:
+            self.abort()
+            raise
 
     async def wait_closed(self) -> None:
         """Wait until the connection is gone.
@@ -111,7 +118,16 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         await asyncio.shield(self._closed)
 
     async def finish(self, code: int | None = None, reason: str = "") -> None:
-        """Close, drop what still arrives, and wait until the connection is gone."""
+        """Close, drop what still arrives, and wait until the connection is gone, for `close_timeout` at most.
+
+        Cancelled, it leaves the closing handshake to go on by itself, with the same limit.
+
+        Args:
+            code, reason: as for `close`.
+
+        Raises:
+            TypeError, ValueError: a code or a reason that may not be sent.
+        """
         if not self._configured:
             self.configure()
         if self.handshake_sent:
