@@ -77,7 +77,7 @@ class Counters:
 
 
 class Connection:
-    """One side of a connection.
+    """One side of a connection (RFC 6455 §5.5, §7).
 
     Args:
         role: who we are, "server" or "client".

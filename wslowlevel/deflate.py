@@ -503,7 +503,8 @@ class _Inflater:
 
 
 class PreparedMessage:
-    """A message that a server sends to many connections, compressed once for each size of window among them.
+    """A message that a server sends to many connections, compressed once for each size of window among them
+    (RFC 7692 §7.2.1).
 
     Nothing in it refers to other messages, so it costs some of what context takeover gains.
 

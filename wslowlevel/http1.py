@@ -82,7 +82,7 @@ class Headers(Mapping[str, str]):
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """An HTTP request without its body.
+    """An HTTP request without its body (RFC 9112 §3).
 
     Attributes:
         method: "GET" for every valid upgrade.
@@ -99,7 +99,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """An HTTP response.
+    """An HTTP response (RFC 9112 §4).
 
     Attributes:
         status: 200 to 599.

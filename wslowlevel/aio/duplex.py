@@ -130,7 +130,7 @@ class Duplex(Sender):
     # -- In -----------------------------------------------------------------------------------------------------------
 
     def use(self, connection: Connection) -> None:
-        """Drive this connection, of a class of one's own perhaps, in place of the one that stands here.
+        """Drive this connection, of the same role, in place of the one that stands here: one of your own class perhaps.
 
         Raises:
             RuntimeError: the opening handshake was answered already.
@@ -326,7 +326,7 @@ class Duplex(Sender):
             await Sent(self)
 
     def ping(self, payload: bytes | None = None) -> asyncio.Future[float]:
-        """Send a ping, and learn when it is answered.
+        """Send a ping, and learn when it is answered (RFC 6455 §5.5.2).
 
         The pong is taken note of even while no messages are taken, and handed out as a message all the same.
 
@@ -389,7 +389,7 @@ class Duplex(Sender):
             self._end()
 
     def close(self, code: int | None = None, reason: str = "") -> None:
-        """Begin the closing handshake, or end it: send a Close frame unless one was sent.
+        """Begin the closing handshake, or end it: send a Close frame unless one was sent (RFC 6455 §7.1.2).
 
         Args:
             code: see :func:`wslowlevel.prepare_close_frame_payload`; by default the code that the peer sent, or 1000.
@@ -406,7 +406,7 @@ class Duplex(Sender):
             self.send(frame)
 
     def abort(self) -> None:
-        """Drop the connection at once, and with it what waits to be sent."""
+        """Drop the connection at once, and with it what waits to be sent (RFC 6455 §7.1.7)."""
         self._queue.clear()
         self._queued = 0
         if self._transport is not None:

@@ -73,7 +73,7 @@ def get_messages_factory(
     auto_close: bool = True,
     auto_pong: bool = False,
 ) -> Callable[[], AsyncIterator[Message]]:
-    """Begin to read messages from a socket; once for each socket.
+    """Begin to read messages from a socket (RFC 6455 §6.2); once for each socket.
 
     Args:
         socket: from `serve`, or a (StreamReader, StreamWriter) pair.
@@ -121,7 +121,8 @@ def get_chunks_factory(
     auto_close: bool = True,
     auto_pong: bool = False,
 ) -> Callable[[], AsyncIterator[Chunk]]:
-    """Begin to read messages from a socket in chunks, as they arrive, never whole in memory; once for each socket.
+    """Begin to read messages from a socket in chunks, as they arrive, never whole in memory (RFC 6455 §5.4); once for
+    each socket.
 
     Args:
         max_message_size: bytes that the chunks of one message may have together; None, the default, for no limit, for
@@ -157,7 +158,7 @@ def get_chunks_factory(
 
 
 def send_factory(socket: AnySocket) -> Send:
-    """Make a `send` for a socket; any number of times for the same one.
+    """Make a `send` for a socket (RFC 6455 §6.1); any number of times for the same one.
 
     Returns:
         `send(frame)`, which queues the bytes of one frame (bytes are not copied, other buffers are) when it is called;
@@ -171,7 +172,7 @@ def send_factory(socket: AnySocket) -> Send:
 
 
 def send_message_factory(socket: AnySocket) -> SendMessage:
-    """Make a `send_message` for a socket; any number of times for the same one.
+    """Make a `send_message` for a socket (RFC 6455 §6.1); any number of times for the same one.
 
     It does what `prepare_websocket_frame` and `send` do together, masks if this side is the client, and is the way
     through the extensions that the opening handshake agreed on: what is compressed depends on what was sent before, so
@@ -188,7 +189,7 @@ def send_message_factory(socket: AnySocket) -> SendMessage:
 
 
 def send_chunks_factory(socket: AnySocket) -> SendChunks:
-    """Make a `send_chunks` for a socket; any number of times for the same one.
+    """Make a `send_chunks` for a socket (RFC 6455 §5.4); any number of times for the same one.
 
     Returns:
         ``await send_chunks(chunks, *, is_utf8=False, compress=None)``: sends one message whose chunks come from an

@@ -23,7 +23,7 @@ NO_TIMEOUTS = Timeouts()
 
 
 class Socket(Duplex, asyncio.BufferedProtocol):
-    """One connection, before and after its opening handshake.
+    """One connection, before and after its opening handshake (RFC 6455 §1.2).
 
     `get_messages_factory` and `send_factory` are the way in and out; what stands here is for everything else.
 
@@ -309,7 +309,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         ping_timeout: float | None = PING_TIMEOUT,
         idle_timeout: float | None = None,
     ) -> None:
-        """Watch the peer from now on, in place of any earlier watch.
+        """Watch the peer from now on, in place of any earlier watch (RFC 6455 §5.5.2).
 
         Args:
             ping_interval: seconds from one ping to the next, None for no pings.
