@@ -615,6 +615,21 @@ def test_a_message_that_is_longer_on_the_wire_than_undone_fits() -> None:
     assert message.payload == b""
 
 
+def agreed_on(factory: ExtensionFactory) -> Extension:
+    accepted = factory.accept([])
+    assert accepted is not None
+    return accepted[1]
+
+
+def test_chunks_may_be_much_longer_on_the_wire_than_undone() -> None:
+    """As a message is that its sender flushes with every byte."""
+    receiver = connection_with(agreed_on(PerMessageDeflate()), chunks=True, max_message_size=LIMIT)
+    sender = connection_with(agreed_on(PerMessageDeflate(level=0)))
+    wire = [frame.payload for frame in on_the_wire(sender, *in_chunks(sender, [b"x"] * LIMIT))]
+    assert sum(map(len, wire)) > 5 * LIMIT
+    assert b"".join(item.payload for item in take(receiver, fed_in(wire, rsv1=1))) == b"x" * LIMIT
+
+
 # -- UTF-8 (RFC 6455 §8.1) --------------------------------------------------------------------------------------------
 
 TEXTS: dict[str, tuple[bytes, int | None]] = {

@@ -182,10 +182,12 @@ class Connection:
         if self.extensions:
             limit = options.get("max_message_size", None if self._chunks else DEFAULT_MAX_SIZE)
             self._incoming = Incoming(self.extensions, limit)
+            # Of chunks none is held: whatever they come as, what counts is what they are undone to.
+            held = None if self._chunks or limit is None else min(limit + limit // GROWTH + GROWTH, MAX_LENGTH_64)
             options = {
                 **options,
                 "allow_rsv": options["allow_rsv"] | claimed(self.extensions),
-                "max_message_size": None if limit is None else min(limit + limit // GROWTH + GROWTH, MAX_LENGTH_64),
+                "max_message_size": held,
             }
         make = ChunkDecoder if self._chunks else MessageDecoder
         self._decoder = make(role=self.role, strict=self._strict, **options)
