@@ -583,7 +583,7 @@ KNOBS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(client=ANY_SETTINGS, server=ANY_SETTINGS, knobs=st.tuples(KNOBS, KNOBS), messages=MESSAGES)
 def test_round_trips(
     client: dict[str, Any], server: dict[str, Any], knobs: tuple[dict[str, Any], ...], messages: list[Sent]
@@ -810,9 +810,9 @@ def test_the_work_is_linear(name: str) -> None:
         best = float("inf")
         for _ in range(5):
             transform = decoder(pair(client_max_window_bits=15).server)
-            start = time.perf_counter()
+            start = time.process_time()
             taken(transform, message, 10**9)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     assert cost(split(make(16 * size))) < 64 * cost(split(make(size)))
@@ -860,7 +860,7 @@ def taken_by_them(peer: TheirDeflate, opcode: Opcode, pieces: Sequence[bytes], *
 THEIR_BITS = st.none() | st.integers(9, 15)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     we_serve=st.booleans(),
     ours=st.fixed_dictionaries({SNCT: st.booleans(), CNCT: st.booleans(), SMWB: THEIR_BITS, CMWB: st.integers(9, 15)}),

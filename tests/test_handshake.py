@@ -230,10 +230,10 @@ def test_long_headers_are_parsed_in_linear_time(piece: str) -> None:
         value = ("a" + piece * length)[:length]
         best = float("inf")
         for _ in range(5):
-            start = time.perf_counter()
+            start = time.process_time()
             with suppress(InvalidHandshake):
                 parse_extensions([value])
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     assert cost(256_000) < 64 * cost(16_000)
@@ -528,10 +528,10 @@ def test_an_answer_byte_by_byte_costs_as_many_steps_as_it_has_bytes(data: bytes)
     """Its second half costs what its first half does; a buffer that is read again each time would make it threefold."""
 
     def cost(reader: ResponseReader, part: bytes) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         for i in range(len(part)):
             reader.feed(part[i : i + 1])
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     half = len(data) // 2
     ratios = []
