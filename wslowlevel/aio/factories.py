@@ -195,9 +195,9 @@ def send_chunks_factory(socket: AnySocket) -> SendChunks:
         ``await send_chunks(chunks, *, is_utf8=False, compress=None)``: sends one message whose chunks come from an
         iterable, or an async iterable, of `str` or of buffers; arguments are those of `send_message`. Each chunk leaves
         as one fragment when it comes, an empty one ends the message, and no more of them are asked for while the peer
-        is slow. Pings, pongs and Close may pass between them; other messages wait until this one is finished. If the
-        iterable raises, or this is cancelled, half-way through a message, the connection is closed with 1011: nothing
-        else can follow half a message (RFC 6455 §5.4).
+        is slow. Pings, pongs and Close may pass between them; other messages wait until this one is finished, so that
+        the iterable must not await one of those. If it raises, or this is cancelled, half-way through a message, the
+        connection is closed with 1011: nothing else can follow half a message (RFC 6455 §5.4).
     """
     return _duplex(socket).send_chunks
 
