@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from types import ModuleType
 from typing import NamedTuple
 
@@ -34,6 +35,17 @@ def codec(request: pytest.FixtureRequest) -> ModuleType:
 def both() -> Both:
     """The two backends side by side, for tests that compare them."""
     return Both(*map(importlib.import_module, BACKENDS.values()))
+
+
+@pytest.fixture
+def kernels(codec: ModuleType) -> Iterator[Iterator[str]]:
+    """Each kernel of the backend, in use while it is the one at hand; the one that was in use afterwards."""
+    used = codec.kernel()
+    if used == "python":
+        yield iter([used])
+    else:
+        yield (name for name in codec._kernels() if codec._use_kernel(name) is None)
+        codec._use_kernel(used)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

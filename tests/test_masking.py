@@ -23,17 +23,6 @@ GUARD = b"\xa5" * 64
 naive = functools.lru_cache(maxsize=None)(naive_mask)
 
 
-@pytest.fixture
-def kernels(codec: ModuleType) -> Iterator[Iterator[str]]:
-    """Each kernel of the backend, in use while it is the one at hand; the one that was in use afterwards."""
-    used = codec.kernel()
-    if used == "python":
-        yield iter([used])
-    else:
-        yield (name for name in codec._kernels() if codec._use_kernel(name) is None)
-        codec._use_kernel(used)
-
-
 def test_copies(codec: ModuleType, kernels: Iterator[str]) -> None:
     source = patterned(max(LENGTHS))
     for kernel in kernels:

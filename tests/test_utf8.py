@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -184,6 +184,46 @@ def fails_at(validator: Any, text: bytes) -> int | None:
     except ProtocolError:
         return int(validator.position)
     return None
+
+
+class TestBlocks:
+    """Long text, which the compiled codec looks at in blocks: by every kernel, with every sequence at every place."""
+
+    FILLERS = ("a", "é", "日", "👋", "aé日👋", "a" * 130 + "é")
+    AFTER = b"a" + "é日👋".encode() * 25 + b"a" * 140
+    """Its first byte ends every sequence, whatever was due."""
+
+    @pytest.mark.parametrize("filler", FILLERS)
+    def test_whole(self, codec: ModuleType, kernels: Iterator[str], filler: str) -> None:
+        places = [(filler * 140)[:count].encode() for count in range(140)]
+        for kernel in kernels:
+            validator = codec.Utf8Validator()
+            for sequence in SEQUENCES:
+                bad = first_bad(sequence + b"a")
+                for before in places:
+                    expected = None if bad is None else len(before) + bad
+                    text = before + sequence + self.AFTER
+                    assert fails_at(validator, text) == expected, (kernel, sequence.hex(), len(before))
+
+    @pytest.mark.parametrize("sequence", SEQUENCES, ids=bytes.hex)
+    def test_in_two_pieces(self, codec: ModuleType, kernels: Iterator[str], sequence: bytes) -> None:
+        """Cut inside and around the sequence, each piece long enough for blocks."""
+        for kernel in kernels:
+            for before in (b"", b"x", "日本語".encode() * 20, b"x" * 150):
+                text = before + sequence + self.AFTER
+                cuts = range(max(len(before) - 3, 0), len(before) + len(sequence) + 4)
+                judged = {judge(codec, (text[:cut], text[cut:])) for cut in cuts}
+                assert judged == {verdict(text)}, (kernel, len(before))
+
+    @pytest.mark.parametrize("sequence", SEQUENCES, ids=bytes.hex)
+    def test_at_the_end(self, codec: ModuleType, kernels: Iterator[str], sequence: bytes) -> None:
+        for kernel in kernels:
+            for count in range(140):
+                for filler in (b"x", "日".encode()):
+                    text = filler * count + sequence
+                    bad = first_bad(sequence)
+                    expected = None if bad is None else bad + len(filler) * count
+                    assert fails_at(codec.Utf8Validator(), text) == expected, (kernel, count)
 
 
 class TestMessages:

@@ -1,13 +1,12 @@
 """The compiled codec for other Cython modules: `from wslowlevel cimport _codec`."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
 
 cdef extern from "_kernels.h" nogil:
     ctypedef struct ws_kernel:
         const char *name
-        void (*run)(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key)
 
     ctypedef struct ws_utf8:
         uint8_t due
