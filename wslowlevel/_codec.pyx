@@ -19,6 +19,9 @@ from . import errors, wire
 
 
 cdef extern from "Python.h":
+    ctypedef struct _Ownerless "Py_buffer":
+        void *obj  # Cython's own declaration does not let it be NULL
+
     long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
 
 
@@ -62,8 +65,17 @@ def _constants():
 # -- Arguments --------------------------------------------------------------------------------------------------------
 
 
-cdef int _get_buffer(object value, Py_buffer *view, str name, bint writable=False) except -1:
+cdef inline int _get_buffer(object value, Py_buffer *view, str name, bint writable=False) except -1:
     """The caller releases the view."""
+    if writable or type(value) is not bytes:
+        return _get_any_buffer(value, view, name, writable)
+    # Bytes never change, and the caller holds them: nothing is there to release. Small calls are much shorter for it.
+    view.buf, view.len = PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)
+    (<_Ownerless *>view).obj = NULL
+    return 0
+
+
+cdef int _get_any_buffer(object value, Py_buffer *view, str name, bint writable) except -1:
     if not PyObject_CheckBuffer(value):
         raise errors.not_bytes_like(name, value)
     try:
@@ -80,7 +92,17 @@ cdef int _get_buffer(object value, Py_buffer *view, str name, bint writable=Fals
     return 0
 
 
-cdef long long _integer(object value, str name, long long lowest, long long highest) except? -1:
+cdef inline long long _integer(object value, str name, long long lowest, long long highest) except? -1:
+    cdef int overflow = 0
+    cdef long long number
+    if isinstance(value, int):
+        number = PyLong_AsLongLongAndOverflow(value, &overflow)
+        if not overflow and lowest <= number <= highest:
+            return number
+    return _any_integer(value, name, lowest, highest)
+
+
+cdef long long _any_integer(object value, str name, long long lowest, long long highest) except? -1:
     cdef int overflow = 0
     try:
         value = PyNumber_Index(value)
