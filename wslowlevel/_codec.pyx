@@ -9,7 +9,7 @@ cimport cython
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_CheckBuffer, PyObject_GetBuffer,
 )
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.number cimport PyNumber_Index
 from libc.stdint cimport INT64_MAX
@@ -168,6 +168,14 @@ def apply_mask_inplace(buffer, key, offset=0):
     cdef Py_buffer view
     cdef uint8_t octets[MASK_KEY_LENGTH]
     cdef long long start
+    cdef uint8_t *out
+    if type(buffer) is bytearray:
+        # Not held while it is masked, for nothing else runs then; it may have been resized before.
+        _copy_mask_key(key, octets, "key")
+        start = _integer(offset, "offset", 0, INT64_MAX)
+        out = <uint8_t *>PyByteArray_AS_STRING(buffer)
+        ws_mask(out, out, PyByteArray_GET_SIZE(buffer), octets, start)
+        return
     _get_buffer(buffer, &view, "buffer", True)
     try:
         _copy_mask_key(key, octets, "key")
