@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -320,6 +321,13 @@ def test_fresh_keys_are_unpredictable() -> None:
     # Each of the 32 bits is set in one half of them; 10 standard deviations are allowed.
     bits = [sum(int.from_bytes(key, "big") >> bit & 1 for key in keys) for bit in range(32)]
     assert all(abs(set_in - count / 2) < 10 * (count**0.5) / 2 for set_in in bits)
+
+
+def test_every_key_is_another_one(codec: ModuleType) -> None:
+    """Over several blocks of them."""
+    keys = [codec.fresh_mask_key() for _ in range(5000)]
+    assert {(type(key), len(key)) for key in keys} == {(bytes, 4)}
+    assert len(set(keys)) > len(keys) - 3
 
 
 FORK = """

@@ -1,6 +1,6 @@
 """The contract of both codec backends; what each name does is said in `_codec_py.py`."""
 
-from typing import Generic, TypeVar, final
+from typing import Generic, Literal, TypeVar, final
 
 from typing_extensions import Buffer
 
@@ -9,6 +9,7 @@ from .errors import WebSocketError
 def apply_mask(data: Buffer, key: Buffer, offset: int = 0) -> bytes: ...
 def apply_mask_inplace(buffer: Buffer, key: Buffer, offset: int = 0) -> None: ...
 def kernel() -> str: ...
+def fresh_mask_key() -> bytes: ...
 def parse_header(buffer: Buffer, offset: int = 0) -> Header | None: ...
 def encode_header(
     opcode: int,
@@ -29,6 +30,17 @@ def encode_frame(
     rsv2: int = 0,
     rsv3: int = 0,
     mask_key: Buffer | None = None,
+) -> bytes: ...
+def prepare_websocket_frame(
+    payload: Buffer,
+    *,
+    is_utf8: bool = False,
+    opcode: int | None = None,
+    fin: int = 1,
+    rsv1: int = 0,
+    rsv2: int = 0,
+    rsv3: int = 0,
+    mask_key: Buffer | Literal[True] | None = None,
 ) -> bytes: ...
 
 @final

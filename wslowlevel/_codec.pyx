@@ -15,6 +15,8 @@ from cpython.number cimport PyNumber_Index
 from libc.stdint cimport INT64_MAX
 from libc.string cimport memcpy, memmove
 
+import os
+
 from . import errors, wire
 
 
@@ -37,6 +39,7 @@ cdef enum:  # compared with wire.py by a test, through _constants()
     MAX_LENGTH_7 = 125
     MAX_LENGTH_16 = 0xFFFF
     MASK_KEY_LENGTH = 4
+    MASK_KEY_BLOCK = 1024 * MASK_KEY_LENGTH
     MAX_HEADER_LENGTH = 14
     CONTINUATION = 0x0
     TEXT = 0x1
@@ -209,6 +212,42 @@ def _use_kernel(name):
 _use_kernel(_kernels()[-1])
 
 
+# -- Masking keys (RFC 6455 §5.3: "derived from a strong source of entropy") ------------------------------------------
+
+
+cdef bytes _unused_keys = b""
+cdef Py_ssize_t _used_keys = 0  # in bytes
+
+
+def fresh_mask_key():
+    """Give a new masking key that nobody can predict: 4 bytes of os.urandom (RFC 6455 §5.3)."""
+    cdef uint8_t key[MASK_KEY_LENGTH]
+    _fresh_mask_key(key)
+    return PyBytes_FromStringAndSize(<char *>key, MASK_KEY_LENGTH)
+
+
+cdef int _fresh_mask_key(uint8_t *key) except -1:
+    global _unused_keys, _used_keys
+    if _used_keys + MASK_KEY_LENGTH > PyBytes_GET_SIZE(_unused_keys):
+        # Other threads may run meanwhile, and come here too: what counts is the last block.
+        _unused_keys = os.urandom(MASK_KEY_BLOCK)
+        _used_keys = 0
+        if PyBytes_GET_SIZE(_unused_keys) < MASK_KEY_LENGTH:
+            raise errors.wrong_key_length(PyBytes_GET_SIZE(_unused_keys))
+    memcpy(key, PyBytes_AS_STRING(_unused_keys) + _used_keys, MASK_KEY_LENGTH)
+    _used_keys += MASK_KEY_LENGTH
+    return 0
+
+
+def _drop_mask_keys():
+    global _unused_keys
+    _unused_keys = b""
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_drop_mask_keys)
+
+
 # -- Header (RFC 6455 §5.2) -------------------------------------------------------------------------------------------
 
 
@@ -319,26 +358,27 @@ def encode_frame(opcode, payload, *, fin=1, rsv1=0, rsv2=0, rsv3=0, mask_key=Non
         payload: any C-contiguous buffer; copied once, not changed.
     """
     cdef Py_buffer view
-    cdef uint8_t head[MAX_HEADER_LENGTH]
     cdef uint8_t key[MASK_KEY_LENGTH]
     cdef uint8_t first = _first_byte(opcode, fin, rsv1, rsv2, rsv3)
-    cdef Py_ssize_t length
-    cdef bytes frame
-    cdef uint8_t *out
     _get_buffer(payload, &view, "payload")
     try:
         if mask_key is not None:
             _copy_mask_key(mask_key, key, "mask_key")
-        length = _write_header(head, first, view.len, NULL if mask_key is None else key)
-        frame = PyBytes_FromStringAndSize(NULL, length + view.len)
-        out = <uint8_t *>PyBytes_AS_STRING(frame)
-        memcpy(out, head, length)
-        if mask_key is None:
-            memcpy(out + length, view.buf, view.len)
-        else:
-            ws_mask(out + length, <uint8_t *>view.buf, view.len, key, 0)
+        return _frame(first, <uint8_t *>view.buf, view.len, NULL if mask_key is None else key)
     finally:
         PyBuffer_Release(&view)
+
+
+cdef bytes _frame(uint8_t first, const uint8_t *p, Py_ssize_t n, const uint8_t *key):
+    cdef uint8_t head[MAX_HEADER_LENGTH]
+    cdef Py_ssize_t length = _write_header(head, first, n, key)
+    cdef bytes frame = PyBytes_FromStringAndSize(NULL, length + n)
+    cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(frame)
+    memcpy(out, head, length)
+    if key == NULL:
+        memcpy(out + length, p, n)
+    else:
+        ws_mask(out + length, p, n, key, 0)
     return frame
 
 
@@ -470,6 +510,77 @@ cdef class Utf8Validator:
             self._error = errors.unfinished_utf8(self.position)
         if self._error is not None:
             raise self._error.with_traceback(None)
+
+
+# -- A frame to be sent (RFC 6455 §5.2, §5.5, §8.1) -------------------------------------------------------------------
+
+
+def prepare_websocket_frame(
+    payload, *, is_utf8=False, opcode=None, fin=1, rsv1=0, rsv2=0, rsv3=0, mask_key=None,
+):
+    """Make a frame that is ready to be sent, any number of times (RFC 6455 §5.2).
+
+    Args:
+        payload: any C-contiguous buffer; copied, not changed. A `str` must be encoded first.
+        is_utf8: whether the payload is text, opcode 1; binary, opcode 2, otherwise.
+        opcode: another opcode, 0 to 15, instead.
+        fin: 0 for a fragment that others follow.
+        rsv1, rsv2, rsv3: the bits of extensions, 0 or 1.
+        mask_key: None, as a server sends; True, as a client must send: a fresh, unpredictable key; or the 4 bytes of
+            a key.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind, or a frame that the peer would have to refuse: text that
+            is not UTF-8, a control frame that is fragmented or over 125 bytes, a Close frame with a code that may not
+            be sent. What stands behind the code is not judged: an extension may put any bytes there.
+            (:func:`wslowlevel.codec.encode_frame` makes any frame.)
+    """
+    cdef Py_buffer view
+    cdef uint8_t key[MASK_KEY_LENGTH]
+    cdef uint8_t first
+    cdef bytes frame
+    if opcode is None:
+        opcode = TEXT if is_utf8 else BINARY
+    first = _first_byte(opcode, fin, rsv1, rsv2, rsv3)
+    _get_buffer(payload, &view, "payload")
+    try:
+        if mask_key is True:
+            _fresh_mask_key(key)
+        elif mask_key is not None:
+            _copy_mask_key(mask_key, key, "mask_key")
+        frame = _frame(first, <uint8_t *>view.buf, view.len, NULL if mask_key is None else key)
+        if first & CONTROL:
+            _check_control_to_send(first, <uint8_t *>view.buf, view.len)
+        elif first == (FIN | TEXT):
+            _check_text_to_send(<uint8_t *>view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)
+    return frame
+
+
+cdef int _check_control_to_send(uint8_t first, const uint8_t *p, Py_ssize_t n) except -1:
+    if not first & FIN:
+        raise errors.fragmented_control_to_send(first & OPCODE)
+    if n > MAX_CONTROL_LENGTH:
+        raise errors.control_too_long_to_send(n)
+    if first & OPCODE == CLOSE and n:
+        if n < CLOSE_CODE_LENGTH:
+            raise errors.close_too_short_to_send()
+        if not wire.is_close_code(p[0] << 8 | p[1]):
+            raise errors.close_code_to_send(p[0] << 8 | p[1])
+    return 0
+
+
+cdef int _check_text_to_send(const uint8_t *p, Py_ssize_t n) except -1:
+    cdef ws_utf8 state
+    cdef Py_ssize_t good
+    state.due = 0
+    good = ws_utf8_check(&state, p, n)
+    if good < n:
+        raise errors.text_to_send(errors.invalid_utf8(good))
+    if state.due:
+        raise errors.text_to_send(errors.unfinished_utf8(good))
+    return 0
 
 
 # -- Frames, messages and chunks --------------------------------------------------------------------------------------

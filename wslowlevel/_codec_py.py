@@ -3,7 +3,7 @@
 This file is the specification of the codec: `_codec.pyx` does the same, compiled, and gives the same answer to the byte
 and to the wording of an error. Its parts stand in the order in which data passes them:
 
-    masking -> header -> UTF-8 -> frames, messages and chunks -> the decoders
+    masking -> header -> UTF-8 -> a frame to be sent -> frames, messages and chunks -> the decoders
 
 Four rules hold throughout. Nothing is judged later than at the byte that proves it wrong. Nothing is stored before
 every rule about its header has passed. No payload byte is looked at twice, so that cost is linear however the data is
@@ -15,6 +15,8 @@ from __future__ import annotations
 import codecs
 import ctypes
 import operator
+import os
+import struct
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, final
 
 from . import errors
@@ -44,6 +46,8 @@ from .wire import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from typing_extensions import Self
 
 # -- Arguments --------------------------------------------------------------------------------------------------------
@@ -151,6 +155,39 @@ def _masked_by_tables(data: bytes | memoryview, key: bytes) -> bytes:
     for i, mask in enumerate(key):
         masked[i::MASK_KEY_LENGTH] = masked[i::MASK_KEY_LENGTH].translate(_XOR_TABLES[mask])
     return bytes(masked)
+
+
+# -- Masking keys (RFC 6455 §5.3: "derived from a strong source of entropy") ------------------------------------------
+
+
+class _MaskKeys:
+    """Keys from os.urandom, a block at a time: one system call for many frames."""
+
+    BLOCK = 1024 * MASK_KEY_LENGTH
+
+    def __init__(self) -> None:
+        self.drop()
+
+    def drop(self) -> None:
+        self._unused: Iterator[tuple[bytes]] = iter(())
+
+    def fresh(self) -> bytes:
+        for (key,) in self._unused:
+            return key
+        self._unused = struct.iter_unpack(f"{MASK_KEY_LENGTH}s", os.urandom(self.BLOCK))
+        return self.fresh()
+
+
+_mask_keys = _MaskKeys()
+
+if hasattr(os, "register_at_fork"):
+    # A forked child must not send the keys that its parent goes on to send.
+    os.register_at_fork(after_in_child=_mask_keys.drop)
+
+
+def fresh_mask_key() -> bytes:
+    """Give a new masking key that nobody can predict: 4 bytes of os.urandom (RFC 6455 §5.3)."""
+    return _mask_keys.fresh()
 
 
 # -- Header (RFC 6455 §5.2) -------------------------------------------------------------------------------------------
@@ -439,6 +476,70 @@ def _utf8_prefix(text: bytes) -> tuple[int, bytes]:
     if tail[:1] == b"\xed" and tail[1:] >= b"\xa0":
         return consumed + 1, b""
     return len(text), tail
+
+
+# -- A frame to be sent (RFC 6455 §5.2, §5.5, §8.1) -------------------------------------------------------------------
+
+
+def prepare_websocket_frame(
+    payload: object,
+    *,
+    is_utf8: bool = False,
+    opcode: int | None = None,
+    fin: int = 1,
+    rsv1: int = 0,
+    rsv2: int = 0,
+    rsv3: int = 0,
+    mask_key: object = None,
+) -> bytes:
+    """Make a frame that is ready to be sent, any number of times (RFC 6455 §5.2).
+
+    Args:
+        payload: any C-contiguous buffer; copied, not changed. A `str` must be encoded first.
+        is_utf8: whether the payload is text, opcode 1; binary, opcode 2, otherwise.
+        opcode: another opcode, 0 to 15, instead.
+        fin: 0 for a fragment that others follow.
+        rsv1, rsv2, rsv3: the bits of extensions, 0 or 1.
+        mask_key: None, as a server sends; True, as a client must send: a fresh, unpredictable key; or the 4 bytes of
+            a key.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong kind, or a frame that the peer would have to refuse: text that
+            is not UTF-8, a control frame that is fragmented or over 125 bytes, a Close frame with a code that may not
+            be sent. What stands behind the code is not judged: an extension may put any bytes there.
+            (:func:`wslowlevel.codec.encode_frame` makes any frame.)
+    """
+    if opcode is None:
+        opcode = Opcode.TEXT if is_utf8 else Opcode.BINARY
+    key = fresh_mask_key() if mask_key is True else mask_key
+    frame = encode_frame(opcode, payload, fin=fin, rsv1=rsv1, rsv2=rsv2, rsv3=rsv3, mask_key=key)
+    if frame[0] & CONTROL:
+        _check_control_to_send(frame[0], bytes(_bytes_view(payload, "payload")))
+    elif frame[0] == FIN | Opcode.TEXT:
+        _check_text_to_send(bytes(_bytes_view(payload, "payload")))
+    return frame
+
+
+def _check_control_to_send(first: int, payload: bytes) -> None:
+    opcode = first & OPCODE
+    if not first & FIN:
+        raise errors.fragmented_control_to_send(opcode)
+    if len(payload) > MAX_CONTROL_LENGTH:
+        raise errors.control_too_long_to_send(len(payload))
+    if opcode == Opcode.CLOSE and payload:
+        if len(payload) < CLOSE_CODE_LENGTH:
+            raise errors.close_too_short_to_send()
+        code = int.from_bytes(payload[:CLOSE_CODE_LENGTH], "big")
+        if not is_close_code(code):
+            raise errors.close_code_to_send(code)
+
+
+def _check_text_to_send(payload: bytes) -> None:
+    good, tail = _utf8_prefix(payload)
+    if good < len(payload):
+        raise errors.text_to_send(errors.invalid_utf8(good))
+    if tail:
+        raise errors.text_to_send(errors.unfinished_utf8(good))
 
 
 # -- Frames, messages and chunks --------------------------------------------------------------------------------------

@@ -45,8 +45,10 @@ if TYPE_CHECKING:
         apply_mask_inplace,
         encode_frame,
         encode_header,
+        fresh_mask_key,
         kernel,
         parse_header,
+        prepare_websocket_frame,
     )
 else:
     Chunk = _backend.Chunk
@@ -61,8 +63,10 @@ else:
     apply_mask_inplace = _backend.apply_mask_inplace
     encode_frame = _backend.encode_frame
     encode_header = _backend.encode_header
+    fresh_mask_key = _backend.fresh_mask_key
     kernel = _backend.kernel
     parse_header = _backend.parse_header
+    prepare_websocket_frame = _backend.prepare_websocket_frame
 
 __all__ = [
     "BACKEND",
@@ -78,6 +82,8 @@ __all__ = [
     "apply_mask_inplace",
     "encode_frame",
     "encode_header",
+    "fresh_mask_key",
     "kernel",
     "parse_header",
+    "prepare_websocket_frame",
 ]

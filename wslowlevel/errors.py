@@ -292,6 +292,28 @@ def wrong_role(value: object) -> ValueError:
     return ValueError(f"role must be 'server' or 'client', not {shown(value)}")
 
 
+def fragmented_control_to_send(opcode: int) -> ValueError:
+    return ValueError(f"fin must be 1 for a control frame, opcode 0x{opcode:X} (RFC 6455 §5.5)")
+
+
+def control_too_long_to_send(length: int) -> ValueError:
+    return ValueError(
+        f"payload of a control frame has {length} bytes: {MAX_CONTROL_LENGTH} are allowed (RFC 6455 §5.5)"
+    )
+
+
+def close_too_short_to_send() -> ValueError:
+    return ValueError("payload of a Close frame has 1 byte: none, or a code of 2 bytes first (RFC 6455 §5.5.1)")
+
+
+def close_code_to_send(code: int) -> ValueError:
+    return ValueError(f"code must be one of {close_codes()}, not {code} (RFC 6455 §7.4)")
+
+
+def text_to_send(error: ProtocolError) -> ValueError:
+    return ValueError(f"payload of a text frame: {error}")
+
+
 def not_bytes(name: str, value: object) -> TypeError:
     return TypeError(f"{name} must be bytes, not {type(value).__name__}")
 
