@@ -27,35 +27,66 @@
 
 /* -- Masking (RFC 6455 5.3) ------------------------------------------------------------------------------------------
  *
- * A kernel writes n bytes of src, XORed with the key, to dst; dst and src are the same or do not overlap. The key is
- * four bytes in memory order, already rotated so that its first byte masks the first of src. Every vector path ends in
- * the next narrower one, so that each store is as wide as the bytes left allow. */
+ * Everything here writes n bytes of src, XORed with the key, to dst; dst and src are the same or do not overlap. The
+ * key is four bytes in memory order, already rotated so that its first byte masks the first of src.
+ *
+ * Under 32 bytes there is a word at the start and one that ends where the n bytes end, and may overlap the first. Both
+ * are loaded before one is stored, for dst may be src. */
 
-typedef void (*ws_mask_kernel)(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key);
-
-static inline void ws_mask_tail(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key) {
-    uint8_t octets[4];
-    memcpy(octets, &key, 4);
-    for (size_t i = 0; i < n; i++) dst[i] = src[i] ^ octets[i & 3];
+/* The key as it masks what stands so many bytes further on. */
+static inline uint32_t ws_rotated(uint32_t key, size_t offset) {
+    const uint64_t twice = ((uint64_t)key << 32) | key;
+    uint8_t octets[8];
+    memcpy(octets, &twice, 8);
+    memcpy(&key, octets + (offset & 3), 4);
+    return key;
 }
 
-static inline void ws_mask_portable(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key) {
-    const uint64_t keys = ((uint64_t)key << 32) | key;
+static inline uint64_t ws_masked_word(const uint8_t *src, uint32_t key) {
+    uint64_t word;
+    memcpy(&word, src, 8);
+    return word ^ (((uint64_t)key << 32) | key);
+}
+
+/* Under 32 bytes. */
+static inline void ws_mask_short(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key) {
+    const uint32_t last_key = ws_rotated(key, n);
+    if (n >= 16) {
+        const uint64_t words[4] = {ws_masked_word(src, key), ws_masked_word(src + 8, key),
+                                   ws_masked_word(src + n - 16, last_key), ws_masked_word(src + n - 8, last_key)};
+        memcpy(dst, words, 16);
+        memcpy(dst + n - 16, words + 2, 16);
+    } else if (n >= 8) {
+        const uint64_t words[2] = {ws_masked_word(src, key), ws_masked_word(src + n - 8, last_key)};
+        memcpy(dst, words, 8);
+        memcpy(dst + n - 8, words + 1, 8);
+    } else if (n >= 4) {
+        uint32_t first, last;
+        memcpy(&first, src, 4);
+        memcpy(&last, src + n - 4, 4);
+        first ^= key;
+        last ^= last_key;
+        memcpy(dst, &first, 4);
+        memcpy(dst + n - 4, &last, 4);
+    } else {
+        uint8_t octets[4];
+        memcpy(octets, &key, 4);
+        if (n > 0) dst[0] = src[0] ^ octets[0];
+        if (n > 1) dst[1] = src[1] ^ octets[1];
+        if (n > 2) dst[2] = src[2] ^ octets[2];
+    }
+}
+
+/* The paths for 32 bytes or more. */
+typedef void (*ws_mask_kernel)(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key);
+
+static void ws_mask_portable(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key) {
     size_t i = 0;
     for (; n - i >= 8; i += 8) {
-        uint64_t word;
-        memcpy(&word, src + i, 8);
-        word ^= keys;
+        const uint64_t word = ws_masked_word(src + i, key);
         memcpy(dst + i, &word, 8);
     }
-    if (n - i >= 4) {
-        uint32_t word;
-        memcpy(&word, src + i, 4);
-        word ^= key;
-        memcpy(dst + i, &word, 4);
-        i += 4;
-    }
-    ws_mask_tail(dst + i, src + i, n - i, key);
+    ws_mask_short(dst + i, src + i, n - i, key);
 }
 
 #ifdef WS_HAVE_SSE2
@@ -66,7 +97,7 @@ static void ws_mask_sse2(uint8_t *dst, const uint8_t *src, size_t n, uint32_t ke
         __m128i block = _mm_loadu_si128((const __m128i *)(src + i));
         _mm_storeu_si128((__m128i *)(dst + i), _mm_xor_si128(block, keys));
     }
-    ws_mask_portable(dst + i, src + i, n - i, key);
+    ws_mask_short(dst + i, src + i, n - i, key);
 }
 #endif
 
@@ -86,7 +117,7 @@ static void ws_mask_avx2(uint8_t *dst, const uint8_t *src, size_t n, uint32_t ke
         _mm256_storeu_si256((__m256i *)(dst + i), _mm256_xor_si256(a, keys));
         i += 32;
     }
-    ws_mask_sse2(dst + i, src + i, n - i, key);
+    ws_mask_short(dst + i, src + i, n - i, key);
 }
 
 WS_TARGET("avx512f,avx512bw")
@@ -114,11 +145,7 @@ static void ws_mask_neon(uint8_t *dst, const uint8_t *src, size_t n, uint32_t ke
         vst1q_u8(dst + i, veorq_u8(a, keys));
         vst1q_u8(dst + i + 16, veorq_u8(b, keys));
     }
-    if (n - i >= 16) {
-        vst1q_u8(dst + i, veorq_u8(vld1q_u8(src + i), keys));
-        i += 16;
-    }
-    ws_mask_portable(dst + i, src + i, n - i, key);
+    ws_mask_short(dst + i, src + i, n - i, key);
 }
 #endif
 
@@ -214,10 +241,10 @@ static size_t ws_utf8_stepwise(ws_utf8 *state, const uint8_t *p, size_t i, size_
 /* -- UTF-8, in blocks ------------------------------------------------------------------------------------------------
  *
  * The method of Keiser and Lemire, "Validating UTF-8 in less than one instruction per byte" (2020), for many bytes at
- * once. Every fault but one shows in two neighbouring bytes: in the halves of the first and the upper half of the second.
- * Each of the three halves looks up which faults it allows, a bit each; what all three allow has happened. The fault left
- * is a continuation byte too many or too few after the second byte of a character: two in a row are a fault, unless
- * the byte two before starts a character of three bytes or more, or the byte three before one of four. */
+ * once. Every fault but one shows in two neighbouring bytes: in the two halves of the first and the upper half of the
+ * second. Each of the three looks up which faults it allows, a bit each; what all three allow has happened. The fault
+ * left is a continuation byte too many or too few after the second byte of a character: two in a row are a fault,
+ * unless the byte two before starts a character of three bytes or more, or the byte three before one of four. */
 
 enum {
     WS_TOO_SHORT = 1 << 0,  /* a lead byte, and no continuation byte */
@@ -266,9 +293,9 @@ static const uint8_t ws_second_upper[16] = {
     WS_FOUR_TIMES(WS_TOO_SHORT),
 };
 
-/* Each path looks at the bytes from i on, of which at least three came before, and returns the index up to which no byte
- * is wrong: n, or one shortly before a fault. Fewer bytes than a block at the end are looked at together with those
- * before them. Blocks of ASCII need no look when blocks of ASCII came before. */
+/* Each path looks at the bytes from i on, of which at least three came before, and returns the index up to which no
+ * byte is wrong: n, or one shortly before a fault. Fewer bytes than a block at the end are looked at together with
+ * those before them. Blocks of ASCII need no look when blocks of ASCII came before. */
 typedef size_t (*ws_utf8_kernel)(const uint8_t *p, size_t i, size_t n);
 
 #ifdef WS_HAVE_TARGETS
@@ -431,24 +458,15 @@ static ws_kernel ws_kernel_at(int index) {
 
 static ws_kernel ws_kernel_in_use = {"portable", ws_mask_portable, NULL};
 
-/* Below this many bytes the call through a pointer costs more than wide registers bring. */
-#define WS_MASK_FROM 32
-
-static inline uint32_t ws_rotated_key(const uint8_t key[4], size_t offset) {
-    uint8_t octets[4];
-    uint32_t rotated;
-    for (size_t i = 0; i < 4; i++) octets[i] = key[(offset + i) & 3];
-    memcpy(&rotated, octets, 4);
-    return rotated;
-}
-
 static inline void ws_mask(uint8_t *dst, const uint8_t *src, size_t n, const uint8_t key[4], size_t offset) {
-    const uint32_t rotated = ws_rotated_key(key, offset);
-    if (n < WS_MASK_FROM) ws_mask_portable(dst, src, n, rotated);
-    else ws_kernel_in_use.mask(dst, src, n, rotated);
+    uint32_t octets;
+    memcpy(&octets, key, 4);
+    octets = ws_rotated(octets, offset);
+    if (n < 32) ws_mask_short(dst, src, n, octets);
+    else ws_kernel_in_use.mask(dst, src, n, octets);
 }
 
-/* From this many bytes on blocks bring more than they cost; more than a block and the six bytes before the first one. */
+/* From this many bytes on blocks bring more than they cost; a block, and the six bytes before the first one, fit. */
 #define WS_UTF8_FROM 48
 
 /* Returns the index of the first byte that cannot be part of the text, n if there is none. */
