@@ -27,6 +27,25 @@ cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object value, int *overflow) except? -1
 
 
+cdef extern from *:
+    """
+    /* Whether the value is an int, and a small one; without a call where the interpreter shows how those are kept. */
+    static inline int ws_small_int(PyObject *value, long long *number) {
+        if (!PyLong_Check(value)) return 0;
+    #if PY_VERSION_HEX >= 0x030C0000
+        if (!PyUnstable_Long_IsCompact((PyLongObject *)value)) return 0;
+        *number = (long long)PyUnstable_Long_CompactValue((PyLongObject *)value);
+        return 1;
+    #else
+        int overflow;
+        *number = PyLong_AsLongLongAndOverflow(value, &overflow);
+        return !overflow;
+    #endif
+    }
+    """
+    bint ws_small_int(object value, long long *number) noexcept
+
+
 cdef enum:  # compared with wire.py by a test, through _constants()
     FIN = 0x80
     RSV = 0x70
@@ -96,12 +115,9 @@ cdef int _get_any_buffer(object value, Py_buffer *view, str name, bint writable)
 
 
 cdef inline long long _integer(object value, str name, long long lowest, long long highest) except? -1:
-    cdef int overflow = 0
     cdef long long number
-    if isinstance(value, int):
-        number = PyLong_AsLongLongAndOverflow(value, &overflow)
-        if not overflow and lowest <= number <= highest:
-            return number
+    if ws_small_int(value, &number) and lowest <= number <= highest:
+        return number
     return _any_integer(value, name, lowest, highest)
 
 
@@ -117,7 +133,14 @@ cdef long long _any_integer(object value, str name, long long lowest, long long 
     return number
 
 
-cdef int _copy_mask_key(object value, uint8_t *key, str name) except -1:
+cdef inline int _copy_mask_key(object value, uint8_t *key, str name) except -1:
+    if type(value) is not bytes or PyBytes_GET_SIZE(value) != MASK_KEY_LENGTH:
+        return _copy_any_mask_key(value, key, name)
+    memcpy(key, PyBytes_AS_STRING(value), MASK_KEY_LENGTH)
+    return 0
+
+
+cdef int _copy_any_mask_key(object value, uint8_t *key, str name) except -1:
     cdef Py_buffer view
     cdef Py_ssize_t length
     _get_buffer(value, &view, name)
