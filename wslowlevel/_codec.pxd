@@ -86,7 +86,8 @@ cdef class _Decoder:
     cdef uint64_t _text_length
     cdef bytes _payload
     cdef bytearray _joined
-    cdef Py_ssize_t _held
+    cdef Py_ssize_t _held, _capacity
+    cdef uint8_t *_memory
 
     cdef int _begin_stream(self) except -1
     cdef _Lent _new_read_buffer(self)
@@ -101,6 +102,7 @@ cdef class _Decoder:
     cdef Py_ssize_t _read_payload(self, const uint8_t *p, Py_ssize_t n, list items) except -1
     cdef int _check_text(self, const uint8_t *p, Py_ssize_t n) except -1
     cdef uint8_t *_room(self, Py_ssize_t size) except NULL
+    cdef int _grow(self, Py_ssize_t size) except -1
     cdef bint _is_joined(self) noexcept
     cdef int _check_close(self, const uint8_t *p, Py_ssize_t n) except -1
     cdef int _end_frame(self, list items) except -1
@@ -109,6 +111,7 @@ cdef class _Decoder:
     cdef int _end_piece(self, list items) except -1
     cdef int _end_fragment(self, list items) except -1
     cdef bytes _take_payload(self)
+    cdef int _drop_payload(self) except -1
 
 
 cdef class FrameDecoder(_Decoder):

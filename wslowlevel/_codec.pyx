@@ -12,6 +12,7 @@ from cpython.buffer cimport (
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.number cimport PyNumber_Index
+from cpython.object cimport PyObject
 from libc.stdint cimport INT64_MAX
 from libc.string cimport memcpy, memmove
 
@@ -44,6 +45,10 @@ cdef extern from *:
     }
     """
     bint ws_small_int(object value, long long *number) noexcept
+
+    # Of a reference that is only looked at. To count one up and down again at once is slow: since CPython 3.12 the two
+    # differ in width, and the second waits until the first has left the processor.
+    char *_BYTES "PyBytes_AS_STRING"(PyObject *value) noexcept
 
 
 cdef enum:  # compared with wire.py by a test, through _constants()
@@ -802,7 +807,10 @@ cdef class _Decoder:
 
     A payload is stored as it arrives, unmasked, in one of three places: a control frame's in `_control`; in `_payload`,
     the object that will be handed out, when one frame or chunk is all of it; in `_joined` when a MessageDecoder has to
-    join fragments. `_held` says how much of the last two is filled.
+    join fragments. `_held` says how much of the last two is filled; `_memory` and `_capacity` are where the bytes of
+    `_payload` start and how many they are, -1 when it is None.
+
+    What no decoder overrides is final, so that C calls it directly.
     """
 
     def __init__(
@@ -826,6 +834,7 @@ cdef class _Decoder:
         self.error = self._read_buffer = self._payload = self._joined = None
         self.closed = self._in_payload = self._in_message = False
         self._head_length = self._control_length = self._held = 0
+        self._capacity = -1
         self._message_size = self._fragments = 0
         self.bytes_received = self.frames_received = self.messages_received = 0
         self.pings_received = self.pongs_received = 0
@@ -877,7 +886,7 @@ cdef class _Decoder:
             return _lend_new(READ_SIZE)
         size = _read_size(self._remaining)
         self._room(size)  # which may replace the payload by a larger one
-        return _lend(self._payload, <uint8_t *>PyBytes_AS_STRING(self._payload) + self._held, size)
+        return _lend(self._payload, self._memory + self._held, size)
 
     def buffer_updated(self, nbytes):
         """Decode the first `nbytes` bytes of what `get_buffer` lent; otherwise as `feed`."""
@@ -908,6 +917,7 @@ cdef class _Decoder:
             self._read_buffer = None
         return items
 
+    @cython.final
     cdef int _parse(self, const uint8_t *p, Py_ssize_t n, list items) except -1:
         cdef Py_ssize_t position = 0
         while not self.closed:
@@ -920,6 +930,7 @@ cdef class _Decoder:
                 return 0
         return 0
 
+    @cython.final
     cdef Py_ssize_t _read_header(self, const uint8_t *p, Py_ssize_t n) except -1:
         cdef Py_ssize_t held = self._head_length
         cdef Py_ssize_t available = held + min(n, MAX_HEADER_LENGTH - held)
@@ -942,6 +953,7 @@ cdef class _Decoder:
         self._head_length = available
         return n
 
+    @cython.final
     cdef int _check_first_byte(self, uint8_t first) except -1:
         cdef uint8_t opcode = first & OPCODE
         cdef uint8_t rsv = (first & RSV) >> RSV_SHIFT
@@ -964,6 +976,7 @@ cdef class _Decoder:
             raise errors.too_many_fragments(self._max_fragments)
         return 0
 
+    @cython.final
     cdef int _check_second_byte(self, uint8_t opcode, uint8_t second) except -1:
         cdef uint8_t length = second & LENGTH
         if opcode & CONTROL and length > MAX_CONTROL_LENGTH:
@@ -976,6 +989,7 @@ cdef class _Decoder:
             raise errors.masked()
         return 0
 
+    @cython.final
     cdef int _check_length(self, uint8_t opcode, uint64_t length) except -1:
         if opcode & CONTROL:
             return 0
@@ -986,6 +1000,7 @@ cdef class _Decoder:
             raise errors.message_too_big(self._message_size + length, self._max_message_size)
         return 0
 
+    @cython.final
     cdef int _begin_payload(self, const uint8_t *head, Py_ssize_t length) except -1:
         self._fin = head[0] >> 7
         self._rsv = (head[0] & RSV) >> RSV_SHIFT
@@ -1002,6 +1017,7 @@ cdef class _Decoder:
         self._in_payload = True
         return 0
 
+    @cython.final
     cdef int _begin_fragment(self) except -1:
         if not self._in_message:
             self._in_message = True
@@ -1015,6 +1031,7 @@ cdef class _Decoder:
         self._fragments += 1
         return 0
 
+    @cython.final
     cdef Py_ssize_t _read_payload(self, const uint8_t *p, Py_ssize_t n, list items) except -1:
         cdef Py_ssize_t size = <Py_ssize_t>min(<uint64_t>n, self._remaining)
         cdef uint8_t *room = self._room(size)
@@ -1037,6 +1054,7 @@ cdef class _Decoder:
             self._end_frame(items)
         return size
 
+    @cython.final
     cdef int _check_text(self, const uint8_t *p, Py_ssize_t n) except -1:
         cdef size_t good = ws_utf8_check(&self._text, p, n)
         self._text_length += good
@@ -1048,8 +1066,6 @@ cdef class _Decoder:
 
     cdef uint8_t *_room(self, Py_ssize_t size) except NULL:
         """Where the next `size` bytes of the payload go; memory grows with what arrives, not with what is announced."""
-        cdef Py_ssize_t capacity
-        cdef bytes larger
         if self._opcode & CONTROL:
             return self._control + self._control_length
         if self._is_joined():
@@ -1057,18 +1073,28 @@ cdef class _Decoder:
                 self._joined = bytearray()
             PyByteArray_Resize(self._joined, self._held + size)
             return <uint8_t *>PyByteArray_AS_STRING(self._joined) + self._held
-        capacity = 0 if self._payload is None else PyBytes_GET_SIZE(self._payload)
-        if self._payload is None or self._held + size > capacity:
-            capacity = <Py_ssize_t>min(<uint64_t>max(4 * capacity, self._held + size, MAX_READ_SIZE), self._length)
-            larger = PyBytes_FromStringAndSize(NULL, capacity)
-            if self._held:
-                memcpy(PyBytes_AS_STRING(larger), PyBytes_AS_STRING(self._payload), self._held)
-            self._payload = larger
-        return <uint8_t *>PyBytes_AS_STRING(self._payload) + self._held
+        if self._held + size > self._capacity:
+            self._grow(self._held + size)
+        return self._memory + self._held
 
+    @cython.final
+    cdef int _grow(self, Py_ssize_t size) except -1:
+        cdef bytes smaller = self._payload
+        cdef Py_ssize_t capacity = <Py_ssize_t>min(
+            <uint64_t>max(4 * self._capacity, size, MAX_READ_SIZE), self._length
+        )
+        self._payload = PyBytes_FromStringAndSize(NULL, capacity)
+        self._memory = <uint8_t *>_BYTES(<PyObject *>self._payload)
+        self._capacity = capacity
+        if smaller is not None:
+            memcpy(self._memory, PyBytes_AS_STRING(smaller), self._held)
+        return 0
+
+    @cython.final
     cdef bint _is_joined(self) noexcept:
         return self._joins and not (self._fin and self._opcode != CONTINUATION)
 
+    @cython.final
     cdef int _check_close(self, const uint8_t *p, Py_ssize_t n) except -1:
         """Judge the last n bytes of the Close frame's payload, which stand at p."""
         cdef Py_ssize_t before = self._control_length - n
@@ -1086,6 +1112,7 @@ cdef class _Decoder:
             raise errors.unfinished_utf8(self._close_reason_length)
         return 0
 
+    @cython.final
     cdef int _end_frame(self, list items) except -1:
         self._in_payload = False
         if self._opcode & CONTROL:
@@ -1099,6 +1126,7 @@ cdef class _Decoder:
         self.frames_received += 1
         return 0
 
+    @cython.final
     cdef int _end_control(self, list items) except -1:
         items.append(self._control_item(PyBytes_FromStringAndSize(<char *>self._control, self._control_length)))
         self._control_length = 0
@@ -1117,11 +1145,18 @@ cdef class _Decoder:
         self._take_payload()  # so that a bare _Decoder, which nobody needs, keeps its memory in order too
         return 0
 
+    @cython.final
     cdef bytes _take_payload(self):
         payload = self._payload if self._joined is None else bytes(self._joined)
+        self._drop_payload()
+        return payload
+
+    @cython.final
+    cdef int _drop_payload(self) except -1:
         self._payload = self._joined = None
         self._held = 0
-        return payload
+        self._capacity = -1
+        return 0
 
 
 @cython.final
@@ -1173,7 +1208,14 @@ cdef class FrameDecoder(_Decoder):
         return frame
 
     cdef int _end_fragment(self, list items) except -1:
-        items.append(self._control_item(self._take_payload()))
+        cdef Frame frame = Frame.__new__(Frame)
+        frame.opcode, frame.fin = self._opcode, self._fin
+        frame.rsv1, frame.rsv2, frame.rsv3 = self._rsv >> 2, self._rsv >> 1 & 1, self._rsv & 1
+        if self._masked:
+            frame.mask_key = PyBytes_FromStringAndSize(<char *>self._mask_key, MASK_KEY_LENGTH)
+        frame.payload = self._payload
+        items.append(frame)
+        self._drop_payload()
         return 0
 
 
@@ -1200,8 +1242,15 @@ cdef class MessageDecoder(_Decoder):
         return _message(self._opcode, payload, self._rsv, self._masked)
 
     cdef int _end_fragment(self, list items) except -1:
+        cdef Message message
+        cdef uint8_t rsv = self._message_rsv
         if self._fin:
-            items.append(_message(self._message_opcode, self._take_payload(), self._message_rsv, self._message_mask))
+            message = Message.__new__(Message)
+            message.opcode, message.mask = self._message_opcode, self._message_mask
+            message.rsv1, message.rsv2, message.rsv3 = rsv >> 2, rsv >> 1 & 1, rsv & 1
+            message.payload = self._payload if self._joined is None else bytes(self._joined)
+            items.append(message)
+            self._drop_payload()
         return 0
 
 
@@ -1241,7 +1290,7 @@ cdef class ChunkDecoder(_Decoder):
         if self._opcode & CONTROL:
             return _Decoder._room(self, size)
         self._payload = PyBytes_FromStringAndSize(NULL, size)
-        return <uint8_t *>PyBytes_AS_STRING(self._payload)
+        return <uint8_t *>_BYTES(<PyObject *>self._payload)
 
     cdef object _control_item(self, bytes payload):
         return _chunk(self._opcode, payload, 1, 1, 1, 1, self._rsv, self._masked)
