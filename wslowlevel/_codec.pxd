@@ -107,7 +107,7 @@ cdef class _Decoder:
     cdef int _check_close(self, const uint8_t *p, Py_ssize_t n) except -1
     cdef int _end_frame(self, list items) except -1
     cdef int _end_control(self, list items) except -1
-    cdef object _control_item(self, bytes payload)
+    cdef object _whole_item(self, bytes payload)
     cdef int _end_piece(self, list items) except -1
     cdef int _end_fragment(self, list items) except -1
     cdef bytes _take_payload(self)
@@ -115,7 +115,7 @@ cdef class _Decoder:
 
 
 cdef class FrameDecoder(_Decoder):
-    pass
+    cdef int _fill(self, Frame frame) except -1
 
 
 cdef class MessageDecoder(_Decoder):

@@ -1,8 +1,8 @@
 # cython: language_level=3, auto_pickle=False, autotestdict=False
 """bytes -> Frame | Message | Chunk and back, compiled  (RFC 6455 §5)
 
-The twin of `_codec_py.py`, which is the specification: the same names, in the same order, with the same answers. What is
-said there about rules and arguments is not said again here; comments are about memory.
+The twin of `_codec_py.py`, which is the specification: the same names, in the same order, with the same answers. What
+is said there about rules and arguments is not said again here; comments are about memory.
 """
 
 cimport cython
@@ -374,9 +374,11 @@ def encode_header(opcode, payload_length, *, fin=1, rsv1=0, rsv2=0, rsv3=0, mask
     cdef uint8_t key[MASK_KEY_LENGTH]
     cdef uint8_t first = _first_byte(opcode, fin, rsv1, rsv2, rsv3)
     cdef uint64_t length = _integer(payload_length, "payload_length", 0, INT64_MAX)
+    cdef Py_ssize_t size
     if mask_key is not None:
         _copy_mask_key(mask_key, key, "mask_key")
-    return PyBytes_FromStringAndSize(<char *>head, _write_header(head, first, length, NULL if mask_key is None else key))
+    size = _write_header(head, first, length, NULL if mask_key is None else key)
+    return PyBytes_FromStringAndSize(<char *>head, size)
 
 
 def encode_frame(opcode, payload, *, fin=1, rsv1=0, rsv2=0, rsv3=0, mask_key=None):
@@ -1128,14 +1130,14 @@ cdef class _Decoder:
 
     @cython.final
     cdef int _end_control(self, list items) except -1:
-        items.append(self._control_item(PyBytes_FromStringAndSize(<char *>self._control, self._control_length)))
+        items.append(self._whole_item(PyBytes_FromStringAndSize(<char *>self._control, self._control_length)))
         self._control_length = 0
         self.closed = self._opcode == CLOSE
         self.pings_received += self._opcode == PING
         self.pongs_received += self._opcode == PONG
         return 0
 
-    cdef object _control_item(self, bytes payload):
+    cdef object _whole_item(self, bytes payload):
         return None
 
     cdef int _end_piece(self, list items) except -1:
@@ -1199,23 +1201,25 @@ cdef class FrameDecoder(_Decoder):
             self, role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv
         )
 
-    cdef object _control_item(self, bytes payload):
+    cdef object _whole_item(self, bytes payload):
         cdef Frame frame = Frame.__new__(Frame)
-        frame.opcode, frame.payload, frame.fin = self._opcode, payload, self._fin
-        frame.rsv1, frame.rsv2, frame.rsv3 = self._rsv >> 2, self._rsv >> 1 & 1, self._rsv & 1
-        if self._masked:
-            frame.mask_key = PyBytes_FromStringAndSize(<char *>self._mask_key, MASK_KEY_LENGTH)
+        self._fill(frame)
+        frame.payload = payload
         return frame
 
     cdef int _end_fragment(self, list items) except -1:
         cdef Frame frame = Frame.__new__(Frame)
+        self._fill(frame)
+        frame.payload = self._payload
+        items.append(frame)
+        self._drop_payload()
+        return 0
+
+    cdef int _fill(self, Frame frame) except -1:
         frame.opcode, frame.fin = self._opcode, self._fin
         frame.rsv1, frame.rsv2, frame.rsv3 = self._rsv >> 2, self._rsv >> 1 & 1, self._rsv & 1
         if self._masked:
             frame.mask_key = PyBytes_FromStringAndSize(<char *>self._mask_key, MASK_KEY_LENGTH)
-        frame.payload = self._payload
-        items.append(frame)
-        self._drop_payload()
         return 0
 
 
@@ -1238,27 +1242,27 @@ cdef class MessageDecoder(_Decoder):
         )
         self._joins = True
 
-    cdef object _control_item(self, bytes payload):
-        return _message(self._opcode, payload, self._rsv, self._masked)
+    cdef object _whole_item(self, bytes payload):
+        cdef Message message = Message.__new__(Message)
+        _fill(message, self._opcode, self._rsv, self._masked)
+        message.payload = payload
+        return message
 
     cdef int _end_fragment(self, list items) except -1:
         cdef Message message
-        cdef uint8_t rsv = self._message_rsv
         if self._fin:
             message = Message.__new__(Message)
-            message.opcode, message.mask = self._message_opcode, self._message_mask
-            message.rsv1, message.rsv2, message.rsv3 = rsv >> 2, rsv >> 1 & 1, rsv & 1
+            _fill(message, self._message_opcode, self._message_rsv, self._message_mask)
             message.payload = self._payload if self._joined is None else bytes(self._joined)
             items.append(message)
             self._drop_payload()
         return 0
 
 
-cdef Message _message(uint8_t opcode, bytes payload, uint8_t rsv, uint8_t mask):
-    cdef Message message = Message.__new__(Message)
-    message.opcode, message.payload, message.mask = opcode, payload, mask
+cdef inline int _fill(Message message, uint8_t opcode, uint8_t rsv, uint8_t mask) except -1:
+    message.opcode, message.mask = opcode, mask
     message.rsv1, message.rsv2, message.rsv3 = rsv >> 2, rsv >> 1 & 1, rsv & 1
-    return message
+    return 0
 
 
 @cython.final
@@ -1292,7 +1296,7 @@ cdef class ChunkDecoder(_Decoder):
         self._payload = PyBytes_FromStringAndSize(NULL, size)
         return <uint8_t *>_BYTES(<PyObject *>self._payload)
 
-    cdef object _control_item(self, bytes payload):
+    cdef object _whole_item(self, bytes payload):
         return _chunk(self._opcode, payload, 1, 1, 1, 1, self._rsv, self._masked)
 
     cdef int _end_piece(self, list items) except -1:
