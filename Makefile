@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help build test lint types bench bench-broadcast clean
+.PHONY: help build test lint types conformance conformance-full bench bench-broadcast clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -26,6 +26,12 @@ lint: build  ## ruff
 types: build  ## mypy (strict), and stubtest of both backends against _codec.pyi
 	$(BIN)/mypy
 	$(BIN)/python tests/stubs.py
+
+conformance: build  ## the Autobahn test suite against both roles and both backends: sections 1-7 and 10
+	$(BIN)/python -m tests.autobahn.run
+
+conformance-full: build  ## all of its sections: limits, performance and compression too
+	$(BIN)/python -m tests.autobahn.run --full
 
 bench: build  ## the backends compared on this machine
 	$(BIN)/python -m pytest benchmarks -o python_files="bench_*.py" --benchmark-enable --benchmark-max-time=0.3 \
