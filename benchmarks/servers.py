@@ -1,0 +1,225 @@
+"""Echo servers, each in a process of its own: python -m benchmarks.servers NAME [--loop asyncio|uvloop]
+
+Each sends every message back, without permessage-deflate and without keepalive, in the way that its library does best.
+A server says on its standard output where it listens and what runs there, as one line of JSON; it ends with its
+standard input. Each imports its own library alone, so that its memory can be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import importlib.util
+import json
+import platform
+import sys
+from importlib.metadata import version
+from typing import Any
+
+HOST = "127.0.0.1"
+MAX_SIZE = 1 << 30
+"""Bytes of a message that every server takes."""
+
+# -- Ours -------------------------------------------------------------------------------------------------------------
+
+
+async def serve_wslowlevel() -> int:
+    from wslowlevel import Opcode, get_messages_factory, prepare_websocket_frame, send_factory, send_handshake, serve
+
+    async def on_upgrade(request: Any, socket: Any, _head: bytes) -> None:
+        get_messages = get_messages_factory(socket, auto_pong=True, max_in_memory_store_size=MAX_SIZE)
+        send = send_factory(socket)
+        send_handshake(request, socket)
+        async for message in get_messages():
+            if message.opcode in (Opcode.TEXT, Opcode.BINARY):
+                await send(prepare_websocket_frame(message.payload, opcode=message.opcode))
+
+    return (await keep(serve(on_upgrade, HOST, 0))).port
+
+
+# -- The limit: the same bytes back, and no WebSocket -----------------------------------------------------------------
+
+
+class RawEcho(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.write = transport.write  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        self.write(data)
+
+
+async def serve_raw() -> int:
+    return port_of(await keep(asyncio.get_running_loop().create_server(RawEcho, HOST, 0)))
+
+
+# -- Peers ------------------------------------------------------------------------------------------------------------
+
+
+async def serve_picows(**options: Any) -> int:
+    from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
+
+    class Echo(WSListener):
+        def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+            if frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                transport.send(frame.msg_type, frame.get_payload_as_memoryview())  # a view of the parser's own buffer
+            elif frame.msg_type is WSMsgType.CLOSE:
+                transport.send_close(frame.get_close_code())
+                transport.disconnect()
+
+    server = ws_create_server(lambda _request: Echo(), HOST, 0, max_frame_size=MAX_SIZE, **options)
+    return port_of(await keep(server))
+
+
+async def serve_picows_loop() -> int:
+    return await serve_picows(use_aiofastnet=False)
+
+
+async def serve_picows_websockets() -> int:
+    from picows.websockets import serve
+
+    async def handler(connection: Any) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    return port_of(await keep(serve(handler, HOST, 0, compression=None, ping_interval=None, max_size=MAX_SIZE)))
+
+
+async def serve_websockets() -> int:
+    from websockets.asyncio.server import serve
+
+    async def handler(connection: Any) -> None:
+        async for message in connection:
+            await connection.send(message)
+
+    return port_of(await keep(serve(handler, HOST, 0, compression=None, ping_interval=None, max_size=MAX_SIZE)))
+
+
+async def serve_aiohttp() -> int:
+    from aiohttp import WSMsgType, web
+
+    async def handler(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(compress=False, max_msg_size=MAX_SIZE)
+        await socket.prepare(request)
+        async for message in socket:
+            if message.type is WSMsgType.BINARY:
+                await socket.send_bytes(message.data)
+            elif message.type is WSMsgType.TEXT:
+                await socket.send_str(message.data)
+        return socket
+
+    application = web.Application()
+    application.router.add_get("/", handler)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, HOST, 0)
+    await site.start()
+    KEPT.append(site)
+    return int(runner.addresses[0][1])
+
+
+async def serve_tornado() -> int:
+    from tornado.httpserver import HTTPServer
+    from tornado.netutil import bind_sockets
+    from tornado.web import Application
+    from tornado.websocket import WebSocketHandler
+
+    class Echo(WebSocketHandler):
+        def on_message(self, message: str | bytes) -> None:
+            self.write_message(message, binary=isinstance(message, bytes))
+
+    sockets = bind_sockets(0, HOST)
+    server = HTTPServer(Application([("/", Echo)], websocket_max_message_size=MAX_SIZE))
+    server.add_sockets(sockets)
+    KEPT.append(server)
+    return int(sockets[0].getsockname()[1])
+
+
+# -- What stands for the C extensions of each: without them it would not be at its best -------------------------------
+
+SERVERS = {
+    "wslowlevel": serve_wslowlevel,
+    "wslowlevel-python": serve_wslowlevel,
+    "raw": serve_raw,
+    "picows": serve_picows,
+    "picows-loop": serve_picows_loop,
+    "picows.websockets": serve_picows_websockets,
+    "websockets": serve_websockets,
+    "aiohttp": serve_aiohttp,
+    "tornado": serve_tornado,
+}
+COMPILED = {
+    "picows": "picows.picows",
+    "websockets": "websockets.speedups",
+    "aiohttp": "aiohttp._websocket.reader_c",
+    "tornado": "tornado.speedups",
+}
+
+KEPT: list[Any] = []
+"""Servers, so that none is collected."""
+
+
+async def keep(server: Any) -> Any:
+    KEPT.append(await server)
+    return KEPT[-1]
+
+
+def port_of(server: Any) -> int:
+    return int(server.sockets[0].getsockname()[1])
+
+
+def package_of(name: str) -> str:
+    """The distribution that a server needs; none for the raw echo."""
+    return "" if name == "raw" else name.partition("-")[0].partition(".")[0]
+
+
+def installed(package: str) -> bool:
+    return not package or importlib.util.find_spec(package) is not None
+
+
+def describe(name: str) -> str:
+    """What runs: the library, its version, and where ours came from."""
+    package = package_of(name)
+    if package in COMPILED:
+        importlib.import_module(COMPILED[package])  # or fail
+        if package == "tornado":
+            from tornado import util
+
+            assert util._websocket_mask.__module__ != "tornado.util", "tornado runs without its C extension"
+    if package == "wslowlevel":
+        import wslowlevel
+        from wslowlevel.codec import kernel
+
+        folder = str(wslowlevel.__file__).rpartition("/")[0]
+        return f"wslowlevel {wslowlevel.__version__} ({wslowlevel.BACKEND}, {kernel()}) of {folder}"
+    if name == "picows":
+        return f"picows {version('picows')} with aiofastnet {version('aiofastnet')}"
+    return f"{package} {version(package)}" if package else "the bytes of each read, written back"
+
+
+async def run(name: str) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), lambda: sys.stdin.buffer.read1(1) or ended.set())
+    port = await SERVERS[name]()
+    of_loop = f"uvloop {version('uvloop')}" if "uvloop" in type(loop).__module__ else "asyncio"
+    about = {"port": port, "server": describe(name), "loop": of_loop, "python": platform.python_version()}
+    print(json.dumps(about), flush=True)
+    await ended.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("name", choices=SERVERS)
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
+    arguments = parser.parse_args()
+    if arguments.loop == "uvloop":
+        import uvloop
+
+        uvloop.run(run(arguments.name))
+    else:
+        asyncio.run(run(arguments.name))
+
+
+if __name__ == "__main__":
+    main()
