@@ -1,20 +1,24 @@
-"""How long does it take to unmask n bytes where they stand?"""
+"""How long does it take to unmask n bytes?"""
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
 
-KEY = b"\x37\xfa\x21\x3d"
+from .peers import KEY, Case, cases
+
+SIZES = [0, 16, 125, 1024, 16 * 1024, 1024 * 1024]
 
 
-@pytest.mark.parametrize("size", [0, 16, 125, 1024, 16 * 1024, 1024 * 1024])
-def test_unmask(codec: ModuleType, size: int, benchmark: BenchmarkFixture) -> None:
-    benchmark.group = f"unmask {size} bytes in place"
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("contender", cases("mask"))
+def test_mask(contender: Case, size: int, about, benchmark) -> None:
+    about("mask", f"{size:,} bytes", size=size)
     payload = bytes(i % 251 for i in range(size))
-    buffer = bytearray(codec.apply_mask(payload, KEY))
-    codec.apply_mask_inplace(buffer, KEY)
-    assert buffer == payload
-    benchmark(codec.apply_mask_inplace, buffer, KEY)
+    key = (KEY * (size // 4 + 1))[:size]
+    masked = bytes(a ^ b for a, b in zip(payload, key, strict=True))
+    buffer = bytearray(masked)
+    function, arguments = contender.build(buffer)
+    result = function(*arguments)
+    if contender.package:  # the memory copy is here for its time alone
+        assert bytes(buffer if result is None else result) == payload
+    benchmark(function, *arguments)

@@ -64,19 +64,19 @@ def format_size(size: int) -> str:
 # -- Frames, built without any of the libraries (RFC 6455, section 5.2) -----------------------------------------------
 
 
-def header(size: int, mask: int) -> bytes:
-    """A whole binary frame's."""
+def header(size: int, mask: int, opcode: int = 2) -> bytes:
+    """A frame's that is a whole message, binary by default."""
     if size < 126:
-        return bytes([0x82, mask | size])
+        return bytes([0x80 | opcode, mask | size])
     if size < 1 << 16:
-        return bytes([0x82, mask | 126]) + size.to_bytes(2, "big")
-    return bytes([0x82, mask | 127]) + size.to_bytes(8, "big")
+        return bytes([0x80 | opcode, mask | 126]) + size.to_bytes(2, "big")
+    return bytes([0x80 | opcode, mask | 127]) + size.to_bytes(8, "big")
 
 
-def masked_frame(payload: bytes, key: bytes) -> bytes:
+def masked_frame(payload: bytes, key: bytes, opcode: int = 2) -> bytes:
     keys = int.from_bytes((key * (len(payload) // 4 + 1))[: len(payload)], "big")
     masked = (int.from_bytes(payload, "big") ^ keys).to_bytes(len(payload), "big")
-    return header(len(payload), 0x80) + key + masked
+    return header(len(payload), 0x80, opcode) + key + masked
 
 
 class Conversation:
