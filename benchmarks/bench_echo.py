@@ -24,7 +24,6 @@ Without @, wslowlevel comes from PYTHONPATH if it is there, else from what is in
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +35,7 @@ from rich.progress import Progress, TaskID
 from . import servers
 from .load import Load, Played, Shape
 from .processes import ServerProcess
+from .reports import write_results
 
 SHAPES = ("1x1x125", "8x16x125", "8x8x16KiB", "4x2x1MiB")
 WARM_UP = 0.3
@@ -153,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
         for loop in arguments.loops:
             results += measure(arguments, loop, names, lambda text: progress.update(task, advance=1, description=text))
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+        write_results(arguments.json, results)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from . import peers
 from .peers import Case
+from .reports import versions
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header() -> list[str]:
-    found = peers.versions()
+    found = versions()
     missing = [name for name, version in found.items() if version == "missing"]
     return [
         f"Python {platform.python_version()}; "

@@ -101,19 +101,18 @@ class Client:
         self.socket = sockets.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         self.socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
         if not raw:
-            self._shake_hands()
-        self.socket.setblocking(False)
+            self.socket.sendall(REQUEST)
         self.conversation = conversation
         self.asked = self.answered = 0
         """Messages."""
         self._sent = self._received = 0
         """Bytes."""
 
-    def _shake_hands(self) -> None:
-        self.socket.sendall(REQUEST)
+    def read_answer(self) -> None:
+        """To the handshake."""
         head = b""
         while not head.endswith(b"\r\n\r\n"):
-            head += self.socket.recv(1) or b"(the connection ended)\r\n\r\n"
+            head += self.socket.recv(READ_SIZE) or b"(the connection ended)\r\n\r\n"
         assert head.startswith(b"HTTP/1.1 101 "), head
         assert b"extensions" not in head.lower(), head
 
@@ -177,6 +176,9 @@ class Load:
         self._poll = select.epoll()
         for _ in range(shape.connections):
             client = Client(port, conversation, raw)
+            if not raw:
+                client.read_answer()
+            client.socket.setblocking(False)
             self._clients[client.socket.fileno()] = client
             self._poll.register(client.socket, select.EPOLLIN)
 

@@ -18,7 +18,6 @@ import re
 import socket as sockets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
@@ -29,7 +28,6 @@ from wslowlevel import _codec, _codec_py, prepare_websocket_frame
 
 KEY = b"\x37\xfa\x21\x3d"
 BACKENDS = {"cython": _codec, "python": _codec_py}
-PACKAGES = ("aiohttp", "numpy", "picows", "tornado", "uvloop", "websockets", "wsaccel", "wsproto")
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 """A function and its arguments."""
@@ -82,13 +80,6 @@ def cases(question: str) -> list[Any]:
     missing = [pytest.mark.skip(f"{each.package} is not installed") for each in CASES[question] if each.is_missing]
     marks = iter(missing)
     return [pytest.param(each, id=each.name, marks=next(marks) if each.is_missing else ()) for each in CASES[question]]
-
-
-def versions() -> dict[str, str]:
-    """Of every package, "missing" for those that are not installed."""
-    found = {name: importlib.util.find_spec(name) is not None for name in PACKAGES}
-    about = f"{wslowlevel.__version__} ({wslowlevel.BACKEND}, {_codec.kernel()})"
-    return {"wslowlevel": about} | {name: version(name) if found[name] else "missing" for name in PACKAGES}
 
 
 def compiled(module: str) -> Any:

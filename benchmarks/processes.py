@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,6 +54,10 @@ class ServerProcess:
         tasks = Path(f"/proc/{self._process.pid}/task")
         both = [(task / "schedstat").read_text().split() for task in tasks.iterdir()]
         return sum(int(each[0]) for each in both) / 1e9, sum(int(each[1]) for each in both) / 1e9
+
+    def resident(self) -> int:
+        """Bytes of memory, those that it shares with other processes included."""
+        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
     def stop(self) -> None:
         assert self._process.stdin is not None
