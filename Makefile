@@ -2,8 +2,11 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+BENCHMARK := -o python_files="bench_*.py" --benchmark-enable --benchmark-max-time=0.2 --benchmark-group-by=group \
+	--benchmark-columns=median,ops --benchmark-sort=name
 
-.PHONY: help build test lint types conformance conformance-full bench bench-broadcast clean
+.PHONY: help build test lint types conformance conformance-full bench bench-peers bench-echo bench-curves bench-guard \
+	bench-broadcast clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -33,9 +36,26 @@ conformance: build  ## the Autobahn test suite against both roles and both backe
 conformance-full: build  ## all of its sections: limits, performance and compression too
 	$(BIN)/python -m tests.autobahn.run --full
 
-bench: build  ## the backends compared on this machine
-	$(BIN)/python -m pytest benchmarks -o python_files="bench_*.py" --benchmark-enable --benchmark-max-time=0.3 \
-		--benchmark-columns=median,ops --benchmark-group-by=group --benchmark-sort=name
+bench: build  ## the backends compared on this machine, in under two minutes
+	$(BIN)/python -m pytest benchmarks $(BENCHMARK)
+	WSLOWLEVEL_BACKEND=python $(BIN)/python -m pytest benchmarks/bench_iterate.py $(BENCHMARK)
+
+.venv/bench: .venv/installed
+	WSLOWLEVEL_BUILD=require $(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
+
+bench-peers: .venv/bench  ## everything beside the peers, into benchmarks/results and docs/charts: about 30 minutes
+	$(BIN)/python -m benchmarks.suite
+
+bench-echo: .venv/bench  ## echo servers beside their peers
+	$(BIN)/python -m benchmarks.bench_echo
+
+bench-curves: .venv/bench  ## whether the cost is linear in size, fragments, chunks and connections
+	$(BIN)/python -m benchmarks.bench_curves
+	$(BIN)/python -m benchmarks.bench_memory --servers wslowlevel wslowlevel-python
+
+bench-guard: build  ## whether a fast path has been lost, by ratios inside one run
+	$(BIN)/python -m benchmarks.guard
 
 bench-broadcast: build  ## one message to 10,000 connections, beside websockets
 	$(BIN)/python -m benchmarks.bench_broadcast

@@ -49,15 +49,19 @@ class ServerProcess:
         self.about: dict[str, Any] = json.loads(answer)
         self.port = int(self.about["port"])
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def times(self) -> tuple[float, float]:
         """Seconds in which its threads have run, and in which they have waited for their core."""
-        tasks = Path(f"/proc/{self._process.pid}/task")
+        tasks = Path(f"/proc/{self.pid}/task")
         both = [(task / "schedstat").read_text().split() for task in tasks.iterdir()]
         return sum(int(each[0]) for each in both) / 1e9, sum(int(each[1]) for each in both) / 1e9
 
     def resident(self) -> int:
         """Bytes of memory, those that it shares with other processes included."""
-        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
     def stop(self) -> None:
         assert self._process.stdin is not None
