@@ -3,7 +3,8 @@
 Each point of a curve has a process of its own, which measures seconds of CPU (the least of some repetitions) and the
 most memory that was resident while it worked, beyond what its input took. A curve is judged by the exponent e of
 cost = c * n ** e, fitted over its upper part, where what is paid once per message no longer shows: 1 is linear, 2 would
-be quadratic, 0 is constant. It fails where one is over what the curve allows.
+be quadratic, 0 is constant. Where n is bytes, time is measured in copies of as many bytes. It fails where an exponent
+is over what the curve allows.
 
 Run it:  python -m benchmarks.bench_curves [--curves NAME ...] [--backends cython python]
 """
@@ -11,11 +12,11 @@ Run it:  python -m benchmarks.bench_curves [--curves NAME ...] [--backends cytho
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import importlib
-import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-from .load import format_size, header, masked_frame
+from .load import header, masked_frame
 from .reports import fitted_exponent, write_results
 
 KEY = b"\x37\xfa\x21\x3d"
@@ -43,17 +44,30 @@ LEAST_SECONDS = 20e-6
 LEAST_MEMORY = 512 * 1024
 """Costs below these are in the noise, and not judged."""
 
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["rich.progress", "wslowlevel._codec", "wslowlevel._codec_py"])
+"""Makes processes in which everything is imported and nothing has been done yet."""
+
 Work = Callable[[], int]
 """What is measured; it returns the bytes of payload that came out, to be checked."""
 
 
+Point = dict[str, float]
+"""n, seconds, the seconds of copying as many bytes, and bytes of memory."""
+
+
 @dataclass(frozen=True)
 class Curve:
-    """`sizes`: of n, by backend. `prepare`: n, the codec -> the work, and how many bytes of payload it must give."""
+    """`sizes`: of n, by backend. `prepare`: n, the codec -> the work, and how many bytes of payload it must give.
+
+    Where n is bytes, the machine itself is not linear: memory is slower than caches, and fresh pages have to be made.
+    Such a curve is judged `against_copy`, by how many times the time of copying so many bytes it takes.
+    """
 
     unit: str
     sizes: dict[str, list[int]]
     prepare: Callable[[int, Any], tuple[Work, int]]
+    against_copy: bool = False
     most_time: float = 1.3
     most_memory: float = 1.1
 
@@ -153,9 +167,9 @@ COUNTS = powers(1, 1_000_000, 10)
 CHUNKS = {"cython": powers(1, 1 << 20, 16), "python": powers(1, 1 << 16, 16)}
 
 CURVES = {
-    "message size": Curve("bytes", both(SIZES), message_size),
-    "message size, in place": Curve("bytes", both(SIZES), message_size_in_place),
-    "built size": Curve("bytes", both(SIZES), built_size),
+    "message size": Curve("bytes", both(SIZES), message_size, against_copy=True),
+    "message size, in place": Curve("bytes", both(SIZES), message_size_in_place, against_copy=True),
+    "built size": Curve("bytes", both(SIZES), built_size, against_copy=True),
     "fragments": Curve("fragments", both(COUNTS), fragments),
     "chunks of a message": Curve("chunks", CHUNKS, chunks_of_a_message, most_memory=0.1),
     "chunks of small messages": Curve("chunks", CHUNKS, chunks_of_small_messages, most_memory=0.1),
@@ -164,18 +178,27 @@ CURVES = {
 # -- One point, in a process of its own -------------------------------------------------------------------------------
 
 
-def measure_point(curve: str, backend: str, size: int) -> dict[str, float]:
+def measure_point(curve: str, backend: str, size: int) -> Point:
     codec = importlib.import_module("wslowlevel._codec" if backend == "cython" else "wslowlevel._codec_py")
     work, expected = CURVES[curve].prepare(size, codec)
-    gc.collect()
     forget_peak()
     before = peak()
-    times = [timed(work, expected)]
+    times, copies = [timed(work, expected)], []
     memory = peak() - before
     end = time.perf_counter() + REPEAT_SECONDS
-    while time.perf_counter() < end:
+    while time.perf_counter() < end or not copies:
         times.append(timed(work, expected))
-    return {"n": size, "seconds": min(times), "memory": max(memory, 0)}
+        copies.append(timed(lambda: copy(expected), expected))
+    return {"n": size, "seconds": min(times), "copy_seconds": min(copies), "memory": max(memory, 0)}
+
+
+def copy(size: int) -> int:
+    """Into fresh memory, in chunks, as the work has to."""
+    source, target = memoryview(bytes(CHUNK)), memoryview(bytearray(size))
+    for start in range(0, size, CHUNK):
+        part = target[start : start + CHUNK]
+        part[:] = source[: len(part)]
+    return len(target)
 
 
 def timed(work: Work, expected: int) -> float:
@@ -187,6 +210,9 @@ def timed(work: Work, expected: int) -> float:
 
 
 def forget_peak() -> None:
+    """And give what is free back to the system, so that it counts when it is used again."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -203,22 +229,27 @@ def measure(curve: str, backend: str, tick: Callable[[str], None]) -> dict[str, 
     points = []
     for size in CURVES[curve].sizes[backend]:
         tick(f"{curve}, {backend}, {size:,}")
-        command = [sys.executable, "-m", "benchmarks.bench_curves", "--point", curve, backend, str(size)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-        points.append(json.loads(done.stdout))
+        with CONTEXT.Pool(1) as pool:
+            points.append(pool.apply(measure_point, (curve, backend, size)))
+
+    def time_of(point: Point) -> float:
+        if not CURVES[curve].against_copy:
+            return point["seconds"]
+        return point["seconds"] / point["copy_seconds"] * point["n"]
+
     result = {"curve": curve, "unit": CURVES[curve].unit, "backend": backend, "points": points}
     return result | {
-        "time_exponent": exponent(points, "seconds", LEAST_SECONDS),
-        "memory_exponent": exponent(points, "memory", LEAST_MEMORY),
+        "time_exponent": exponent(points, time_of, LEAST_SECONDS),
+        "memory_exponent": exponent(points, lambda point: point["memory"], LEAST_MEMORY),
         "most_time": CURVES[curve].most_time,
         "most_memory": CURVES[curve].most_memory,
     }
 
 
-def exponent(points: list[dict[str, float]], cost: str, least: float) -> float:
+def exponent(points: list[Point], cost: Callable[[Point], float], least: float) -> float:
     """Over the upper part, 0 where it costs next to nothing."""
     upper = [point for point in points if point["n"] * UPPER_PART >= points[-1]["n"]]
-    told = [(point["n"], point[cost]) for point in upper if point[cost] >= least]
+    told = [(point["n"], cost(point)) for point in upper if cost(point) >= least]
     return fitted_exponent(told) if len(told) > 1 else 0.0
 
 
@@ -234,17 +265,16 @@ def failures(results: list[dict[str, Any]]) -> list[str]:
     return found
 
 
-def table(results: list[dict[str, Any]]) -> str:
-    lines = [f"{'curve':27}{'backend':9}{'n':>22}{'time of the last':>18}{'memory':>10}{'time e':>8}{'memory e':>10}"]
-    for each in results:
-        first, last = each["points"][0], each["points"][-1]
-        span = f"{first['n']:,}..{last['n']:,}"
-        lines.append(
-            f"{each['curve']:27}{each['backend']:9}{span:>22}{last['seconds'] * 1e3:15,.2f} ms"
-            f"{format_size(round(last['memory'] / 2**20) << 20):>10}{each['time_exponent']:8.2f}"
-            f"{each['memory_exponent']:10.2f}"
-        )
-    return "\n".join(lines)
+TITLES = f"{'curve':27}{'backend':9}{'n':>22}{'time of the last':>18}{'memory':>10}{'time e':>8}{'memory e':>10}"
+
+
+def row(result: dict[str, Any]) -> str:
+    first, last = result["points"][0], result["points"][-1]
+    span = f"{first['n']:,}..{last['n']:,}"
+    return (
+        f"{result['curve']:27}{result['backend']:9}{span:>22}{last['seconds'] * 1e3:15,.2f} ms"
+        f"{last['memory'] / 2**20:6.1f} MiB{result['time_exponent']:8.2f}{result['memory_exponent']:10.2f}"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -255,20 +285,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--backends", nargs="+", choices=("cython", "python"), default=["cython", "python"])
     parser.add_argument("--core", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there as well")
-    parser.add_argument("--point", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
-    if arguments.point:
-        curve, backend, size = arguments.point
-        print(json.dumps(measure_point(curve, backend, int(size))))
-        return 0
     os.sched_setaffinity(0, {arguments.core})
     results = []
+    print(TITLES)
     with Progress(transient=True) as progress:
         pairs = [(curve, backend) for curve in arguments.curves for backend in arguments.backends]
         task = progress.add_task("curves", total=sum(len(CURVES[curve].sizes[backend]) for curve, backend in pairs))
         for curve, backend in pairs:
             results.append(measure(curve, backend, lambda text: progress.update(task, advance=1, description=text)))
-    print(table(results))
+            progress.console.print(row(results[-1]), highlight=False, soft_wrap=True)
     if arguments.json:
         write_results(arguments.json, results)
     for failure in failures(results):
