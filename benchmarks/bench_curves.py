@@ -183,10 +183,11 @@ def measure_point(curve: str, backend: str, size: int) -> Point:
     work, expected = CURVES[curve].prepare(size, codec)
     forget_peak()
     before = peak()
-    times, copies = [timed(work, expected)], []
-    memory = peak() - before
     end = time.perf_counter() + REPEAT_SECONDS
-    while time.perf_counter() < end or not copies:
+    times = [timed(work, expected)]
+    memory = peak() - before
+    copies = [timed(lambda: copy(expected), expected)]
+    while time.perf_counter() < end:
         times.append(timed(work, expected))
         copies.append(timed(lambda: copy(expected), expected))
     return {"n": size, "seconds": min(times), "copy_seconds": min(copies), "memory": max(memory, 0)}
