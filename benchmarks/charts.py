@@ -25,6 +25,9 @@ INK = "#7d8590"
 """Of text and lines: a grey that stands out from both backgrounds."""
 
 OURS, OURS_PURE, THEIRS, LIMIT = "#2da44e", "#8250df", "#0a84d8", "#bf8700"
+PEERS = ("#0a84d8", "#e16f24", "#d1242f", "#1b9aaa", "#c2569b", "#8c6d46")
+"""Of the lines of peers: none of them green or violet, which are ours."""
+
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "wslowlevel",
@@ -97,7 +100,8 @@ def draw_echo(loop: str) -> Path | None:
         of_shape = {each["server"]: each["messages_per_second"] for each in results if each["shape"] == shape}
         bars(axes, of_shape, lambda value: f"{value:,.0f}")
         connections, in_flight, size = shape.split("x")
-        axes.set_title(f"{connections} connections, {in_flight} in flight, {size}", fontsize=9)
+        plural = "" if connections == "1" else "s"
+        axes.set_title(f"{connections} connection{plural}, {in_flight} in flight, {size}", fontsize=9)
     names = [each["server"] for each in results]
     return finish(figure, f"echo-{loop}", f"Messages a second, echo server on {loop}", source(data["about"], names))
 
@@ -106,12 +110,12 @@ def lines(
     axes: Axes, results: list[dict[str, Any]], value: Callable[[dict[str, Any]], float], names: Sequence[str]
 ) -> None:
     """A line a contender over the size, both axes logarithmic."""
-    markers = iter("osv^D<>pPX*h" * 2)
+    markers, colours = iter("osv^D<>pPX*h" * 2), iter(PEERS * 3)
     for name in names:
         points = sorted((each["size"], value(each)) for each in results if each["contender"] == name and each["size"])
         if points:
             style = "-" if name.startswith("wslowlevel") else "--"
-            drawn = colour(name) if colour(name) != THEIRS else None
+            drawn = colour(name) if colour(name) != THEIRS else next(colours)
             x, y = zip(*points, strict=True)
             axes.plot(x, y, style, marker=next(markers), markersize=4, linewidth=1.3, color=drawn, label=name)
     axes.set_xscale("log", base=2)
