@@ -44,7 +44,7 @@ bench: build  ## the backends compared on this machine, in under two minutes
 	WSLOWLEVEL_BUILD=require $(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
 	touch $@
 
-bench-peers: .venv/bench  ## everything beside the peers, into benchmarks/results and docs/charts: about 30 minutes
+bench-peers: .venv/bench  ## everything beside the peers, into benchmarks/results and docs/charts
 	$(BIN)/python -m benchmarks.suite
 
 bench-echo: .venv/bench  ## echo servers beside their peers

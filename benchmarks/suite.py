@@ -2,7 +2,7 @@
 
 The questions that are asked in one process go through pytest-benchmark in several passes, so that the contenders take
 turns (A B C, A B C) while the machine drifts; a figure is the median of the passes' medians. The echo servers take
-turns round by round. About 20 minutes; --quick takes three, for figures that mean little.
+turns round by round. --quick shows that everything runs; its figures mean little.
 
 Run it:  python -m benchmarks.suite [--parts calls echo memory curves charts] [--quick]
 """
