@@ -11,6 +11,7 @@ Run it:  python -m benchmarks.bench_memory [--connections 10000] [--servers wslo
 from __future__ import annotations
 
 import argparse
+import math
 import resource
 import sys
 from pathlib import Path
@@ -33,6 +34,9 @@ GOAL = 8 * 1024
 
 TOLERANCE = 1.25
 """How much more each of the connections of the last step may take than each of those before."""
+
+LEAST_CONNECTIONS = 100
+"""Fewer tell nothing about growth, for a page of the allocator holds many: it takes --connections 5000 for a verdict."""
 
 SPARE_FILES = 100
 MESSAGE = Shape(1, 1, 125)
@@ -84,7 +88,8 @@ def judge(result: dict[str, Any], bare: dict[str, Any]) -> None:
     result["bytes_each"] = fitted_line(points)
     result["bytes_beyond"] = result["bytes_each"] - bare["bytes_each"] if result is not bare else 0.0
     (n0, m0), *_, (n1, m1), (n2, m2) = points
-    result["growth"] = ((m2 - m1) / (n2 - n1)) / ((m1 - m0) / (n1 - n0))
+    growth = ((m2 - m1) / (n2 - n1)) / ((m1 - m0) / (n1 - n0)) if m1 != m0 else math.nan
+    result["growth"] = growth if n0 >= LEAST_CONNECTIONS else math.nan
 
 
 def table(results: list[dict[str, Any]]) -> str:
