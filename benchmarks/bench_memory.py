@@ -36,7 +36,7 @@ TOLERANCE = 1.25
 """How much more each of the connections of the last step may take than each of those before."""
 
 LEAST_CONNECTIONS = 100
-"""Fewer tell nothing about growth, for a page of the allocator holds many: it takes --connections 5000 for a verdict."""
+"""Fewer tell nothing about growth: it takes 5,000 for a verdict."""
 
 SPARE_FILES = 100
 MESSAGE = Shape(1, 1, 125)
