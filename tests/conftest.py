@@ -15,6 +15,7 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 BACKENDS = {"py": "wslowlevel._codec_py", "cy": "wslowlevel._codec"}
+STREAMS = {"py": "wslowlevel.aio._stream_py", "cy": "wslowlevel.aio._stream"}
 
 
 class Both(NamedTuple):
@@ -35,6 +36,12 @@ def codec(request: pytest.FixtureRequest) -> ModuleType:
 def both() -> Both:
     """The two backends side by side, for tests that compare them."""
     return Both(*map(importlib.import_module, BACKENDS.values()))
+
+
+@pytest.fixture(scope="session", params=STREAMS)
+def stream(request: pytest.FixtureRequest) -> ModuleType:
+    """What is done once a message: one implementation after the other."""
+    return importlib.import_module(STREAMS[request.param])
 
 
 @pytest.fixture
@@ -63,11 +70,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _tests_both_backends(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and not {"codec", "both"}.isdisjoint(item.fixturenames)
+    return isinstance(item, pytest.Function) and not {"codec", "both", "stream"}.isdisjoint(item.fixturenames)
 
 
 def _needs_cython(item: pytest.Item) -> bool:
     if not isinstance(item, pytest.Function):
         return False
     params = item.callspec.params if hasattr(item, "callspec") else {}
-    return params.get("codec") == "cy" or params.get("backend") == "cython" or "both" in item.fixturenames
+    return (
+        "cy" in (params.get("codec"), params.get("stream"))
+        or params.get("backend") == "cython"
+        or "both" in item.fixturenames
+    )

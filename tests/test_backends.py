@@ -17,11 +17,12 @@ from wslowlevel import codec as shim
 from .conftest import BACKENDS, Both
 from .vectors import DECODERS
 
-NAMES = sorted(set(shim.__all__) - {"BACKEND"})
+NAMES = sorted(set(shim.__all__) - {"BACKEND", "CHOICE"})
 FUNCTIONS = [name for name in NAMES if name[0].islower()]
 RECORDS = ["Chunk", "Frame", "Header", "Message"]
 METHODS = [
     *(f"Utf8Validator.{name}" for name in ("reset", "feed", "finish")),
+    *(f"Endpoint.{name}" for name in ("feed", "get_buffer", "buffer_updated", "passes", "note_written")),
     *(f"{decoder}.{name}" for decoder in DECODERS for name in ("feed", "get_buffer", "buffer_updated")),
 ]
 CONSTRUCTORS: dict[str, dict[str, Any]] = {
@@ -29,6 +30,7 @@ CONSTRUCTORS: dict[str, dict[str, Any]] = {
     "Header": {"opcode": 1, "payload_length": 0},
     **{decoder: {"role": "server"} for decoder in DECODERS},
     "Utf8Validator": {},
+    "Endpoint": {"role": "server"},
 }
 
 

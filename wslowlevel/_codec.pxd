@@ -15,6 +15,7 @@ cdef extern from "_kernels.h" nogil:
     ws_kernel ws_kernel_in_use
     ws_kernel ws_kernel_at(int index)
     void ws_mask(uint8_t *dst, const uint8_t *src, size_t n, const uint8_t *key, size_t offset)
+    void ws_keep_blocks_of(size_t n)
     size_t ws_utf8_check(ws_utf8 *state, const uint8_t *p, size_t n)
 
 
@@ -62,8 +63,8 @@ cdef class _Decoder:
     cdef uint8_t _allow_rsv
 
     cdef readonly object error
-    cdef readonly bint closed
-    cdef bint _busy
+    cdef readonly bint closed, eventful
+    cdef bint _busy, _is_busy_stream
     cdef _Lent _read_buffer
 
     cdef readonly uint64_t bytes_received, frames_received, messages_received, pings_received, pongs_received
@@ -124,3 +125,14 @@ cdef class MessageDecoder(_Decoder):
 
 cdef class ChunkDecoder(_Decoder):
     cdef Chunk _take_chunk(self)
+
+
+cdef class Endpoint:
+    cdef public _Decoder decoder
+    cdef public bint eventful, failed, passing
+    cdef readonly uint64_t passed, bytes_sent, high_water
+    cdef uint8_t _mask_bit
+
+    cdef list _seen(self, list items)
+    cpdef bint passes(self, frame) except -1
+    cpdef note_written(self, uint64_t size, uint64_t waiting)

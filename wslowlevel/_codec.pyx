@@ -63,6 +63,7 @@ cdef enum:  # compared with wire.py by a test, through _constants()
     MAX_LENGTH_7 = 125
     MAX_LENGTH_16 = 0xFFFF
     MASK_KEY_LENGTH = 4
+    MIN_HEADER_LENGTH = 2
     MASK_KEY_BLOCK = 1024 * MASK_KEY_LENGTH
     MAX_HEADER_LENGTH = 14
     CONTINUATION = 0x0
@@ -76,13 +77,14 @@ cdef enum:  # compared with wire.py by a test, through _constants()
     CLOSE_CODE_LENGTH = 2
     READ_SIZE = 64 * 1024
     MAX_READ_SIZE = 256 * 1024
+    FIRST_CAPACITY = 1024 * 1024  # of which only what arrives is written to, and so takes memory
 
 
 def _constants():
     return {
         "FIN": FIN, "RSV": RSV, "OPCODE": OPCODE, "RSV_SHIFT": RSV_SHIFT, "MASK": MASK, "LENGTH": LENGTH,
         "LENGTH_16": LENGTH_16, "LENGTH_64": LENGTH_64, "MAX_LENGTH_7": MAX_LENGTH_7, "MAX_LENGTH_16": MAX_LENGTH_16,
-        "MAX_LENGTH_64": INT64_MAX, "MASK_KEY_LENGTH": MASK_KEY_LENGTH, "MAX_HEADER_LENGTH": MAX_HEADER_LENGTH,
+        "MAX_LENGTH_64": INT64_MAX, "MASK_KEY_LENGTH": MASK_KEY_LENGTH, "MIN_HEADER_LENGTH": MIN_HEADER_LENGTH, "MAX_HEADER_LENGTH": MAX_HEADER_LENGTH,
         "Opcode.CONTINUATION": CONTINUATION, "Opcode.TEXT": TEXT, "Opcode.BINARY": BINARY, "Opcode.CLOSE": CLOSE,
         "Opcode.PING": PING, "Opcode.PONG": PONG, "CONTROL": CONTROL, "MAX_CONTROL_LENGTH": MAX_CONTROL_LENGTH,
         "CLOSE_CODE_LENGTH": CLOSE_CODE_LENGTH, "READ_SIZE": READ_SIZE, "MAX_READ_SIZE": MAX_READ_SIZE,
@@ -160,6 +162,21 @@ cdef int _copy_any_mask_key(object value, uint8_t *key, str name) except -1:
 
 cdef uint64_t _limit(object value, str name) except? 1:
     return INT64_MAX if value is None else <uint64_t>_integer(value, name, 0, INT64_MAX)
+
+
+# -- Memory -----------------------------------------------------------------------------------------------------------
+
+
+cdef bint _is_prepared = False
+
+
+cdef inline int _prepare_for(Py_ssize_t size) except -1:
+    """Before memory for a large payload, or frame, is got."""
+    global _is_prepared
+    if size >= MAX_READ_SIZE and not _is_prepared:
+        _is_prepared = True
+        ws_keep_blocks_of(wire.DEFAULT_MAX_SIZE)
+    return 0
 
 
 # -- Masking (RFC 6455 §5.3) ------------------------------------------------------------------------------------------
@@ -402,6 +419,7 @@ def encode_frame(opcode, payload, *, fin=1, rsv1=0, rsv2=0, rsv3=0, mask_key=Non
 cdef bytes _frame(uint8_t first, const uint8_t *p, Py_ssize_t n, const uint8_t *key):
     cdef uint8_t head[MAX_HEADER_LENGTH]
     cdef Py_ssize_t length = _write_header(head, first, n, key)
+    _prepare_for(n)
     cdef bytes frame = PyBytes_FromStringAndSize(NULL, length + n)
     cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(frame)
     memcpy(out, head, length)
@@ -796,6 +814,7 @@ cdef _Lent _lend(bytes owner, uint8_t *start, Py_ssize_t size):
 
 
 cdef _Lent _lend_new(Py_ssize_t size):
+    _prepare_for(size)
     cdef bytes memory = PyBytes_FromStringAndSize(NULL, size)
     return _lend(memory, <uint8_t *>PyBytes_AS_STRING(memory), size)
 
@@ -834,7 +853,7 @@ cdef class _Decoder:
     cdef int _begin_stream(self) except -1:
         """Called again by a second __init__, so that no limit meets a state that another one let grow."""
         self.error = self._read_buffer = self._payload = self._joined = None
-        self.closed = self._in_payload = self._in_message = False
+        self.closed = self.eventful = self._is_busy_stream = self._in_payload = self._in_message = False
         self._head_length = self._control_length = self._held = 0
         self._capacity = -1
         self._message_size = self._fragments = 0
@@ -885,7 +904,7 @@ cdef class _Decoder:
         cdef bint whole = self._fin and self._opcode in (TEXT, BINARY)
         cdef Py_ssize_t size
         if not (self._in_payload and whole and self._remaining >= READ_SIZE):
-            return _lend_new(READ_SIZE)
+            return _lend_new(MAX_READ_SIZE if self._is_busy_stream else READ_SIZE)
         size = _read_size(self._remaining)
         self._room(size)  # which may replace the payload by a larger one
         return _lend(self._payload, self._memory + self._held, size)
@@ -898,7 +917,9 @@ cdef class _Decoder:
             raise errors.buffer_not_taken()
         if size > lent._size:
             raise errors.out_of_range("nbytes", size, 0, lent._size)
-        return self._decode(lent._start, size)
+        cdef list items = self._decode(lent._start, size)
+        self._is_busy_stream = size >= READ_SIZE and len(items) > 1
+        return items
 
     cdef list _decode(self, const uint8_t *p, Py_ssize_t n):
         if self._busy:
@@ -907,11 +928,13 @@ cdef class _Decoder:
         if self.error is not None:
             raise self.error.with_traceback(None)
         cdef list items = []
+        self.eventful = False
         self._busy = True
         try:
             self._parse(p, n, items)
         except (errors.WebSocketError, MemoryError) as error:
             self.error = error
+            self.eventful = True
             if not items:
                 raise
         finally:
@@ -1083,8 +1106,9 @@ cdef class _Decoder:
     cdef int _grow(self, Py_ssize_t size) except -1:
         cdef bytes smaller = self._payload
         cdef Py_ssize_t capacity = <Py_ssize_t>min(
-            <uint64_t>max(4 * self._capacity, size, MAX_READ_SIZE), self._length
+            <uint64_t>max(4 * self._capacity, size, FIRST_CAPACITY), self._length
         )
+        _prepare_for(capacity)
         self._payload = PyBytes_FromStringAndSize(NULL, capacity)
         self._memory = <uint8_t *>_BYTES(<PyObject *>self._payload)
         self._capacity = capacity
@@ -1132,6 +1156,7 @@ cdef class _Decoder:
     cdef int _end_control(self, list items) except -1:
         items.append(self._whole_item(PyBytes_FromStringAndSize(<char *>self._control, self._control_length)))
         self._control_length = 0
+        self.eventful = True
         self.closed = self._opcode == CLOSE
         self.pings_received += self._opcode == PING
         self.pongs_received += self._opcode == PONG
@@ -1182,6 +1207,7 @@ cdef class FrameDecoder(_Decoder):
         error: what ended the stream, None while it goes on. It is known as soon as the bytes that prove it were fed,
             and raised by the same call, or by the next one when that call still had something to hand out.
         closed: whether a Close frame was handed out; what arrives after it is discarded (RFC 6455 §1.4).
+        eventful: whether the last call that decoded handed out a control frame, or met what ends the stream.
         buffered: bytes held of a frame or message that is not complete.
         bytes_received: bytes given to `feed` and `buffer_updated`, those included that a Close frame or an error made
             worthless.
@@ -1328,3 +1354,89 @@ cdef Chunk _chunk(
     chunk.frame_finished, chunk.message_finished = frame_finished, message_finished
     chunk.rsv1, chunk.rsv2, chunk.rsv3 = rsv >> 2, rsv >> 1 & 1, rsv & 1
     return chunk
+
+
+# -- An endpoint (RFC 6455 §5.1, §5.4) --------------------------------------------------------------------------------
+
+
+cdef class Endpoint:
+    """What one side of a connection does once a frame, or once a read: all that needs no thought.
+
+    Args:
+        role: who we are, "server" or "client".
+
+    Attributes:
+        decoder: what decodes, a MessageDecoder or a ChunkDecoder; a subclass brings it, and `_see_events(items)`.
+        eventful: whether what was decoded last holds more than data: control frames, or the end of the stream.
+        failed: whether nothing is to be decoded any more.
+        passing: whether whole messages of data may be sent without a further look, see `passes`.
+        passed: how many were.
+        bytes_sent: what was written to the transport.
+        high_water: the most bytes that waited at the time of a write.
+    """
+
+    def __init__(self, *, role):
+        if role not in ("server", "client"):
+            raise errors.wrong_role(role)
+        self._mask_bit = MASK if role == "client" else 0
+
+    def feed(self, data):
+        """Decode what arrived, any C-contiguous buffer; a violation is left in the decoder's `error`, not raised.
+
+        Returns:
+            Messages, or chunks, as they stood on the wire.
+        """
+        cdef list items = []
+        if self.failed:
+            return items
+        try:
+            items = self.decoder.feed(data)
+        except errors.WebSocketError:
+            pass
+        return self._seen(items)
+
+    def get_buffer(self, hint=-1):
+        """Memory to receive into, see :meth:`wslowlevel.codec.MessageDecoder.get_buffer`."""
+        return self.decoder.get_buffer(hint)
+
+    def buffer_updated(self, nbytes):
+        """Decode what was received into the buffer; otherwise as `feed`."""
+        cdef list items = []
+        if self.failed:
+            return items
+        try:
+            items = self.decoder.buffer_updated(nbytes)
+        except errors.WebSocketError:
+            pass
+        return self._seen(items)
+
+    cdef list _seen(self, list items):
+        self.eventful = self.decoder.eventful
+        if self.eventful:
+            self._see_events(items)
+        return items
+
+    cpdef bint passes(self, frame) except -1:
+        """Tell whether a frame is a whole message, masked as it must be, that may be sent now; count it if so.
+
+        Args:
+            frame: anything; only `bytes` pass.
+        """
+        cdef const uint8_t *head
+        if not self.passing or type(frame) is not bytes or PyBytes_GET_SIZE(frame) < MIN_HEADER_LENGTH:
+            return False
+        head = <const uint8_t *>PyBytes_AS_STRING(frame)
+        if (head[0] != FIN | TEXT and head[0] != FIN | BINARY) or head[1] & MASK != self._mask_bit:
+            return False
+        self.passed += 1
+        return True
+
+    cpdef note_written(self, uint64_t size, uint64_t waiting):
+        """Take note of a write to the transport.
+
+        Args:
+            size: bytes that were written.
+            waiting: bytes that waited then, these included.
+        """
+        self.bytes_sent += size
+        self.high_water = max(self.high_water, waiting)

@@ -17,7 +17,7 @@ import ctypes
 import operator
 import os
 import struct
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, final
 
 from . import errors
 from .wire import (
@@ -37,6 +37,7 @@ from .wire import (
     MAX_LENGTH_16,
     MAX_LENGTH_64,
     MAX_READ_SIZE,
+    MIN_HEADER_LENGTH,
     OPCODE,
     READ_SIZE,
     RSV,
@@ -48,7 +49,7 @@ from .wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from typing_extensions import Self
+    from typing_extensions import Buffer, Self
 
 # -- Arguments --------------------------------------------------------------------------------------------------------
 
@@ -718,7 +719,7 @@ class _Decoder(Generic[_Item]):
     __slots__ = (
         *("_strict", "_must_be_masked", "_must_be_unmasked"),
         *("_max_message_size", "_max_frame_size", "_max_fragments", "_allow_rsv", "_short"),
-        *("_error", "_closed", "_busy", "_read_buffer"),
+        *("_error", "_closed", "_eventful", "_busy", "_is_busy_stream", "_read_buffer"),
         *("_bytes_received", "_frames_received", "_messages_received", "_pings_received", "_pongs_received"),
         *("_head", "_in_payload", "_fin", "_first", "_opcode", "_mask_key", "_length", "_remaining"),
         *("_control", "_close_reason"),
@@ -749,7 +750,9 @@ class _Decoder(Generic[_Item]):
 
         self._error: errors.WebSocketError | MemoryError | None = None
         self._closed = False
+        self._eventful = False
         self._busy = False
+        self._is_busy_stream = False
         self._read_buffer: bytearray | None = None
 
         self._bytes_received = self._frames_received = self._messages_received = 0
@@ -780,6 +783,10 @@ class _Decoder(Generic[_Item]):
     @property
     def error(self) -> errors.WebSocketError | MemoryError | None:
         return self._error
+
+    @property
+    def eventful(self) -> bool:
+        return self._eventful
 
     @property
     def closed(self) -> bool:
@@ -841,7 +848,9 @@ class _Decoder(Generic[_Item]):
 
     def _new_read_buffer(self) -> bytearray:
         whole = self._fin and self._opcode in (Opcode.TEXT, Opcode.BINARY)
-        return bytearray(_read_size(self._remaining) if self._in_payload and whole else READ_SIZE)
+        if self._in_payload and whole and self._remaining >= READ_SIZE:
+            return bytearray(_read_size(self._remaining))
+        return bytearray(MAX_READ_SIZE if self._is_busy_stream else READ_SIZE)
 
     def buffer_updated(self, nbytes: int) -> list[_Item]:
         """Decode the first `nbytes` bytes of what `get_buffer` lent; otherwise as `feed`."""
@@ -850,7 +859,10 @@ class _Decoder(Generic[_Item]):
             raise errors.buffer_not_taken()
         if size > len(self._read_buffer):
             raise errors.out_of_range("nbytes", size, 0, len(self._read_buffer))
-        return self._decode(bytes(memoryview(self._read_buffer)[:size]))
+        items = self._decode(bytes(memoryview(self._read_buffer)[:size]))
+        # A full buffer that held several messages: there are more to come.
+        self._is_busy_stream = size >= READ_SIZE and len(items) > 1
+        return items
 
     def _decode(self, data: bytes) -> list[_Item]:
         if self._busy:
@@ -859,11 +871,13 @@ class _Decoder(Generic[_Item]):
         if self._error is not None:
             raise self._error.with_traceback(None)
         items: list[_Item] = []
+        self._eventful = False
         self._busy = True
         try:
             self._parse(data, items)
         except (errors.WebSocketError, MemoryError) as error:
             self._error = error
+            self._eventful = True
             if not items:
                 raise
         finally:
@@ -1051,6 +1065,7 @@ class _Decoder(Generic[_Item]):
     def _end_control(self, items: list[_Item]) -> None:
         items.append(self._whole_item(self._first, bytes(self._control), self._mask_key))
         self._control.clear()
+        self._eventful = True
         # "any data received after a Close is discarded" (§1.4)
         self._closed = self._opcode == Opcode.CLOSE
         self._pings_received += self._opcode == Opcode.PING
@@ -1095,6 +1110,7 @@ class FrameDecoder(_Decoder[Frame]):
         error: what ended the stream, None while it goes on. It is known as soon as the bytes that prove it were fed,
             and raised by the same call, or by the next one when that call still had something to hand out.
         closed: whether a Close frame was handed out; what arrives after it is discarded (RFC 6455 §1.4).
+        eventful: whether the last call that decoded handed out a control frame, or met what ends the stream.
         buffered: bytes held of a frame or message that is not complete.
         bytes_received: bytes given to `feed` and `buffer_updated`, those included that a Close frame or an error made
             worthless.
@@ -1213,3 +1229,107 @@ class ChunkDecoder(_Decoder[Chunk]):
         payload, self._payload = bytes(self._payload), bytearray()
         rsv = _RSV_BITS[self._message_first]
         return Chunk._of(self._message_opcode, payload, *map(int, flags), *rsv, self._message_mask)
+
+
+# -- An endpoint (RFC 6455 §5.1, §5.4) --------------------------------------------------------------------------------
+
+
+class Endpoint:
+    """What one side of a connection does once a frame, or once a read: all that needs no thought.
+
+    Args:
+        role: who we are, "server" or "client".
+
+    Attributes:
+        decoder: what decodes, a MessageDecoder or a ChunkDecoder; a subclass brings it, and `_see_events(items)`.
+        eventful: whether what was decoded last holds more than data: control frames, or the end of the stream.
+        failed: whether nothing is to be decoded any more.
+        passing: whether whole messages of data may be sent without a further look, see `passes`.
+        passed: how many were.
+        bytes_sent: what was written to the transport.
+        high_water: the most bytes that waited at the time of a write.
+    """
+
+    __slots__ = ("_bytes_sent", "_high_water", "_mask_bit", "_passed", "decoder", "eventful", "failed", "passing")
+
+    def __init__(self, *, role: str) -> None:
+        if role not in ("server", "client"):
+            raise errors.wrong_role(role)
+        self.decoder: Any = None
+        self.eventful = False
+        self.failed = False
+        self.passing = False
+        self._passed = 0
+        self._bytes_sent = self._high_water = 0
+        self._mask_bit = MASK if role == "client" else 0
+
+    @property
+    def passed(self) -> int:
+        return self._passed
+
+    @property
+    def bytes_sent(self) -> int:
+        return self._bytes_sent
+
+    @property
+    def high_water(self) -> int:
+        return self._high_water
+
+    def feed(self, data: Buffer) -> list[Any]:
+        """Decode what arrived, any C-contiguous buffer; a violation is left in the decoder's `error`, not raised.
+
+        Returns:
+            Messages, or chunks, as they stood on the wire.
+        """
+        return self._decoded(self.decoder.feed, data)
+
+    def get_buffer(self, hint: int = -1) -> memoryview:
+        """Memory to receive into, see :meth:`wslowlevel.codec.MessageDecoder.get_buffer`."""
+        lent: memoryview = self.decoder.get_buffer(hint)
+        return lent
+
+    def buffer_updated(self, nbytes: int) -> list[Any]:
+        """Decode what was received into the buffer; otherwise as `feed`."""
+        return self._decoded(self.decoder.buffer_updated, nbytes)
+
+    def _decoded(self, decode: Callable[[Any], list[Any]], data: Buffer | int) -> list[Any]:
+        if self.failed:
+            return []
+        try:
+            items = decode(data)
+        except errors.WebSocketError:
+            items = []
+        self.eventful = self.decoder.eventful
+        if self.eventful:
+            self._see_events(items)
+        return items
+
+    def _see_events(self, items: list[Any]) -> None:
+        """Draw the conclusions: among these are control frames, or the stream ends with them."""
+        raise NotImplementedError
+
+    def passes(self, frame: object) -> bool:
+        """Tell whether a frame is a whole message, masked as it must be, that may be sent now; count it if so.
+
+        Args:
+            frame: anything; only `bytes` pass.
+        """
+        passes = (
+            self.passing
+            and type(frame) is bytes
+            and len(frame) >= MIN_HEADER_LENGTH
+            and frame[0] in _WHOLE_MESSAGE
+            and frame[1] & MASK == self._mask_bit
+        )
+        self._passed += passes
+        return passes
+
+    def note_written(self, size: int, waiting: int) -> None:
+        """Take note of a write to the transport.
+
+        Args:
+            size: bytes that were written.
+            waiting: bytes that waited then, these included.
+        """
+        self._bytes_sent += size
+        self._high_water = max(self._high_water, waiting)

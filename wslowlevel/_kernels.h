@@ -11,6 +11,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -483,6 +484,17 @@ static size_t ws_utf8_check(ws_utf8 *state, const uint8_t *p, size_t n) {
     for (int back = 0; back < 3 && i > start && (p[i - 1] & 0xC0) == 0x80; back++) i--;
     if (i > start && p[i - 1] >= 0xC0) i--;
     return ws_utf8_stepwise(state, p, i, n);
+}
+
+/* -- Memory ----------------------------------------------------------------------------------------------------------
+ *
+ * glibc gives a large block back to the system when it is freed, and gets the next one from there, page by page, until
+ * it has seen a block of that size freed once: from then on it keeps as much. It may as well see one at the first large
+ * message, of the size of the largest that are to come. Nothing is written to it, so that it costs two system calls. */
+
+static inline void ws_keep_blocks_of(size_t n) {
+    void *volatile block = malloc(n);
+    free(block);
 }
 
 #endif

@@ -29,12 +29,14 @@ def _load(choice: str) -> tuple[str, ModuleType]:
     return "python", importlib.import_module("._codec_py", __package__)
 
 
-BACKEND, _backend = _load(os.environ.get("WSLOWLEVEL_BACKEND", "auto"))
+CHOICE = os.environ.get("WSLOWLEVEL_BACKEND", "auto")
+BACKEND, _backend = _load(CHOICE)
 
 if TYPE_CHECKING:
     from ._codec import (
         Chunk,
         ChunkDecoder,
+        Endpoint,
         Frame,
         FrameDecoder,
         Header,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 else:
     Chunk = _backend.Chunk
     ChunkDecoder = _backend.ChunkDecoder
+    Endpoint = _backend.Endpoint
     Frame = _backend.Frame
     FrameDecoder = _backend.FrameDecoder
     Header = _backend.Header
@@ -70,8 +73,10 @@ else:
 
 __all__ = [
     "BACKEND",
+    "CHOICE",
     "Chunk",
     "ChunkDecoder",
+    "Endpoint",
     "Frame",
     "FrameDecoder",
     "Header",

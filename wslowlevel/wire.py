@@ -40,6 +40,7 @@ MAX_LENGTH_64 = 0x7FFF_FFFF_FFFF_FFFF
 """The largest payload of each form; the 64-bit form's most significant bit must be 0."""
 
 MASK_KEY_LENGTH = 4
+MIN_HEADER_LENGTH = 2
 MAX_HEADER_LENGTH = 14
 
 
@@ -120,4 +121,9 @@ READ_SIZE = 64 * 1024
 """Bytes that ``get_buffer`` offers while headers and small payloads arrive."""
 
 MAX_READ_SIZE = 256 * 1024
-"""Bytes that ``get_buffer`` offers at most inside a large payload, so that they are unmasked while in cache."""
+"""Bytes that ``get_buffer`` offers at most, inside a large payload and while many messages come at once, so that they are
+unmasked while in cache."""
+
+JOIN_LIMIT = 16 * 1024
+"""Bytes from which on a frame is not joined with others for a write, nor a payload with its header: the copy would cost
+more than it saves."""
