@@ -11,7 +11,7 @@ BENCHMARK := -o python_files="bench_*.py" --benchmark-enable --benchmark-max-tim
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
 
-.venv/installed: pyproject.toml setup.py wslowlevel/_codec.pyx wslowlevel/_codec.pxd wslowlevel/_kernels.h
+.venv/installed: pyproject.toml setup.py wslowlevel/_codec.pyx wslowlevel/_codec.pxd wslowlevel/_kernels.h wslowlevel/aio/_stream.pyx
 	$(PYTHON) -m venv .venv
 	WSLOWLEVEL_BUILD=$${WSLOWLEVEL_BUILD:-require} $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev]'
 	touch $@
@@ -61,4 +61,4 @@ bench-broadcast: build  ## one message to 10,000 connections, beside websockets
 	$(BIN)/python -m benchmarks.bench_broadcast
 
 clean:  ## everything that was built
-	rm -rf .venv build dist *.egg-info wslowlevel/_codec.c wslowlevel/*.so
+	rm -rf .venv build dist *.egg-info wslowlevel/_codec.c wslowlevel/aio/_stream.c wslowlevel/*.so wslowlevel/aio/*.so

@@ -27,14 +27,19 @@ extensions = []
 if mode != "pure" and platform.python_implementation() == "CPython":
     extensions = [
         Extension(
-            "wslowlevel._codec",
-            ["wslowlevel/_codec.pyx"],
-            depends=["wslowlevel/_codec.pxd", "wslowlevel/_kernels.h"],
+            f"wslowlevel.{name}",
+            [f"wslowlevel/{name.replace('.', '/')}.pyx"],
+            depends=depends,
+            include_dirs=["wslowlevel"],
             define_macros=[("NDEBUG", None)],
             extra_compile_args=compile_args,
             extra_link_args=link_args,
             # Kept by setuptools' own handling of .pyx files; cythonize() would drop it.
             optional=mode != "require",
+        )
+        for name, depends in (
+            ("_codec", ["wslowlevel/_codec.pxd", "wslowlevel/_kernels.h"]),
+            ("aio._stream", ["wslowlevel/_codec.pxd"]),
         )
     ]
 

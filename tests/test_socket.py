@@ -25,7 +25,6 @@ from wslowlevel import (
     send_factory,
     send_handshake,
 )
-from wslowlevel.aio.duplex import JOIN_LIMIT, coalesce
 
 from .servers import (
     RawClient,
@@ -114,14 +113,6 @@ def test_frames_of_one_turn_leave_in_one_write(loop_kind: str) -> None:
             await raw.read_until_eof()
 
     run(loop_kind, main())
-
-
-def test_short_frames_are_joined_and_long_ones_are_not_copied() -> None:
-    short, long = b"s" * (JOIN_LIMIT - 1), b"l" * JOIN_LIMIT
-    chunks = coalesce([short, short, long, short, long, long])
-    assert chunks == [short + short, long, short, long, long]
-    assert [chunk is long for chunk in chunks] == [False, True, False, True, True]
-    assert coalesce([short])[0] is short
 
 
 @both_loops

@@ -7,6 +7,7 @@ from .aio.client import connect
 from .aio.factories import (
     get_chunks_factory,
     get_messages_factory,
+    handle_messages_factory,
     send_chunks_factory,
     send_factory,
     send_handshake,
@@ -85,6 +86,7 @@ __all__ = [
     "encode_header",
     "get_chunks_factory",
     "get_messages_factory",
+    "handle_messages_factory",
     "parse_close_frame_payload",
     "parse_extensions",
     "parse_header",

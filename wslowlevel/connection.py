@@ -10,34 +10,39 @@ import enum
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from .codec import ChunkDecoder, Message, MessageDecoder, apply_mask, parse_header
-from .errors import ConnectionLost, ProtocolError, WebSocketError, not_bytes, shown
+from .codec import (
+    ChunkDecoder,
+    Endpoint,
+    Message,
+    MessageDecoder,
+    Utf8Validator,
+    apply_mask,
+    encode_frame,
+    encode_header,
+    fresh_mask_key,
+    parse_header,
+)
+from .errors import ConnectionLost, ProtocolError, not_bytes, shown
 from .extensions import Extension, claimed
 from .frames import parse_close_frame_payload, prepare_close_frame_payload, prepare_websocket_frame
-from .pipeline import Incoming, Outgoing
+from .pipeline import Incoming, Outgoing, check_text
 from .wire import (
     CONTROL,
     DEFAULT_MAX_SIZE,
     FIN,
+    JOIN_LIMIT,
     MASK,
     MAX_CLOSE_REASON_LENGTH,
     MAX_LENGTH_64,
+    MIN_HEADER_LENGTH,
     OPCODE,
     RSV,
     RSV_SHIFT,
     CloseCode,
     Opcode,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
-WHOLE_MESSAGES = frozenset((FIN | Opcode.TEXT, FIN | Opcode.BINARY))
-"""First bytes of the frames that change nothing but what is counted."""
-
-MIN_FRAME_LENGTH = 2
 
 GROWTH = 64
 """An extension may make a message longer on the wire than it is: by one part in so many, and as many bytes."""
@@ -76,7 +81,7 @@ class Counters:
     high_water: int
 
 
-class Connection:
+class Connection(Endpoint):
     """One side of a connection (RFC 6455 §5.5, §7).
 
     Args:
@@ -93,16 +98,31 @@ class Connection:
         sent: (code, reason) of ours, None until it went out.
         why: what `end` was told of it, None for nothing.
         closed_first: "received" or "sent", whichever Close frame was the first; None while there is none.
+        ended: whether nothing more will be received: the peer's Close frame came, or a violation.
+        mask_key: what `prepare_websocket_frame` is to be told of masking: True for a client, None for a server.
+        passing: whether `note_send` need not be called for frames that are whole messages; never, if a subclass
+            overrides it to see them all.
         replies: pongs that answer what was received, to be sent in this order; the caller takes them out.
         latency: seconds that the last ping took to be answered, None until one was.
         pings: when each ping that still waits for its answer was made, by its payload, oldest first.
         answered_pings: (payload, latency) of pings that were answered; the caller takes them out.
     """
 
+    # A dictionary of so many attributes would be half of what an idle connection holds.
+    __slots__ = (
+        *("role", "state", "may_send", "extensions", "received", "sent", "closed_first", "why", "ended"),
+        *("_auto_close", "_auto_pong", "_chunks", "_strict", "_options", "_incoming", "_failure", "replies"),
+        *("_clock", "latency", "pings", "answered_pings", "_pings_made", "_controls_seen"),
+        *("mask_key", "_mask_bit", "_sees_every_frame", "_is_inside"),
+        *("_frames_sent", "_controls_sent", "_fragments_sent", "_pings_sent"),
+    )
+
     def __init__(self, *, role: str, clock: Callable[[], float] = time.monotonic, **options: Any) -> None:
+        super().__init__(role=role)
         self.role = role
         self.state = State.CONNECTING
         self.may_send = False
+        self.ended = False
         self.extensions: tuple[Extension, ...] = ()
         self.received: tuple[int, str] | None = None
         self.sent: tuple[int, str] | None = None
@@ -114,16 +134,16 @@ class Connection:
         self._clock = clock
         self.pings: dict[bytes, float] = {}
         self._pings_made = 0
-        self._mask_key: Literal[True] | None = True if role == "client" else None
+        self._controls_seen = 0
+        self.mask_key: Literal[True] | None = True if role == "client" else None
         self._mask_bit = MASK if role == "client" else 0
         self._failure: Exception | None = None
         self.why: str | None = None
 
-        self._passing = WHOLE_MESSAGES
+        self._sees_every_frame = type(self).note_send is not Connection.note_send
+        self._is_inside = False
         self._frames_sent = self._controls_sent = self._fragments_sent = self._pings_sent = 0
-        self._bytes_sent = self._high_water = 0
 
-        self._decoder: Any = None  # a MessageDecoder or a ChunkDecoder
         self.configure(**options)
 
     def configure(
@@ -172,9 +192,10 @@ class Connection:
             self._make_decoder()
         self.state = State.OPEN
         self.may_send = True
+        self._update_passing()
 
     def _check_nothing_received(self) -> None:
-        if self._decoder is not None and self._decoder.bytes_received:
+        if self.decoder is not None and self.decoder.bytes_received:
             raise RuntimeError("how to receive is to be said before anything was received")
 
     def _make_decoder(self) -> None:
@@ -190,44 +211,16 @@ class Connection:
                 "max_message_size": held,
             }
         make = ChunkDecoder if self._chunks else MessageDecoder
-        self._decoder = make(role=self.role, strict=self._strict, **options)
+        self.decoder = make(role=self.role, strict=self._strict, **options)
 
     @property
     def error(self) -> Exception | None:
         """What ended what can be received: a ProtocolError or PayloadTooBig of the peer's making, None while there is
         none; also whatever an extension raised, and a MemoryError.
         """
-        return self._failure or self._decoder.error
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will be received: the peer's Close frame came, or a violation."""
-        return self._decoder.closed or self._decoder.error is not None or self._failure is not None
+        return self._failure or self.decoder.error
 
     # -- In -----------------------------------------------------------------------------------------------------------
-
-    def feed(self, data: Buffer) -> list[Message]:
-        """Decode what arrived, any C-contiguous buffer; a violation is left in `error`, not raised.
-
-        Returns:
-            Messages, or chunks, as they stood on the wire: `unpack` makes of them what the peer meant.
-        """
-        try:
-            return self._answered([] if self._failure else self._decoder.feed(data))
-        except WebSocketError:
-            return self._answered([])
-
-    def get_buffer(self, hint: int = -1) -> memoryview:
-        """Memory to receive into, see :meth:`wslowlevel.codec.MessageDecoder.get_buffer`."""
-        lent: memoryview = self._decoder.get_buffer(hint)
-        return lent
-
-    def buffer_updated(self, nbytes: int) -> list[Message]:
-        """Decode what was received into the buffer; otherwise as `feed`."""
-        try:
-            return self._answered([] if self._failure else self._decoder.buffer_updated(nbytes))
-        except WebSocketError:
-            return self._answered([])
 
     def unpack(self, items: list[Message]) -> Iterator[Message]:
         """Undo what extensions did to messages, each when it is taken: no more than one is held inflated.
@@ -243,27 +236,38 @@ class Connection:
             yield from self._incoming.chunks(items) if self._chunks else self._incoming.messages(items)
         except Exception as error:
             self._failure = error
-            self._start_closing()
+            self.failed = True
+            self._end_receiving()
             raise
 
-    def _answered(self, messages: list[Any]) -> list[Any]:
+    def _see_events(self, items: list[Any]) -> None:
+        decoder = self.decoder
+        controls = decoder.pings_received + decoder.pongs_received
+        if controls != self._controls_seen:
+            self._controls_seen = controls
+            self._see_controls(items)
+        if decoder.closed and self.received is None:
+            self.received = parse_close_frame_payload(items[-1].payload)
+            self.closed_first = self.closed_first or "received"
+        if decoder.closed or decoder.error is not None:
+            self._end_receiving()
+
+    def _see_controls(self, messages: list[Any]) -> None:
         if self._auto_pong and self.may_send:
             self._answer_pings([each.payload for each in messages if each.opcode == Opcode.PING])
         if self.pings:
             for each in messages:
                 if each.opcode == Opcode.PONG:
                     self._note_pong(each.payload)
-        if self._decoder.closed and self.received is None:
-            self.received = parse_close_frame_payload(messages[-1].payload)
-            self.closed_first = self.closed_first or "received"
-        if self.ended:
-            self._start_closing()
-        return messages
 
     def _answer_pings(self, payloads: list[bytes]) -> None:
         self.replies += [self._frame(Opcode.PONG, payload) for payload in payloads]
         self._frames_sent += len(payloads)
         self._controls_sent += len(payloads)
+
+    def _end_receiving(self) -> None:
+        self.ended = True
+        self._start_closing()
 
     def _start_closing(self) -> None:
         if self.state is not State.CLOSED:
@@ -287,11 +291,12 @@ class Connection:
             ValueError: less than a header, a Close frame that is not whole, or a frame that RFC 6455 does not allow
                 here: of the wrong masking, or a fragment outside of its message.
         """
+        if self.passes(frame):
+            return
         self.check_may_send()
-        if len(frame) < MIN_FRAME_LENGTH:
-            raise ValueError(f"frame must have {MIN_FRAME_LENGTH} bytes or more, not {shown(frame)}")
-        if frame[0] not in self._passing or (frame[1] ^ self._mask_bit) & MASK:
-            self._note_other(frame)
+        if len(frame) < MIN_HEADER_LENGTH:
+            raise ValueError(f"frame must have {MIN_HEADER_LENGTH} bytes or more, not {shown(frame)}")
+        self._note_other(frame)
         self._frames_sent += 1
 
     def _note_other(self, frame: bytes) -> None:
@@ -308,7 +313,7 @@ class Connection:
             self._pings_sent += first & OPCODE == Opcode.PING
 
     def _note_fragment(self, first: int) -> None:
-        inside = not self._passing
+        inside = self._is_inside
         if self._strict and inside != (first & OPCODE == Opcode.CONTINUATION):
             expected = "a continuation" if inside else "the first frame of a message"
             raise ValueError(f"expected {expected}, not a frame with opcode 0x{first & OPCODE:X} (RFC 6455 §5.4)")
@@ -319,18 +324,19 @@ class Connection:
 
     def _note_data(self, first: int) -> None:
         self._fragments_sent += not first & FIN
-        self._passing = WHOLE_MESSAGES if first & FIN else frozenset()
+        if self._is_inside != (not first & FIN):
+            self._is_inside = not self._is_inside
+            self._update_passing()
+
+    def _update_passing(self) -> None:
+        self.passing = self.may_send and not self._is_inside and not self._sees_every_frame
 
     def _note_close(self, close: tuple[int, str]) -> None:
         self.sent = close
         self.closed_first = self.closed_first or "sent"
         self.may_send = False
+        self._update_passing()
         self._start_closing()
-
-    def note_written(self, size: int, waiting: int) -> None:
-        """Take note of a write to the transport: of its size, and of all that waited then, in bytes."""
-        self._bytes_sent += size
-        self._high_water = max(self._high_water, waiting)
 
     def message_frame(self, payload: bytes, opcode: int, compress: bool | None = None) -> bytes:
         """The frame of a whole message: through the extensions, masked if we are the client, and noted as sent.
@@ -339,9 +345,22 @@ class Connection:
             ConnectionLost, RuntimeError: as `note_send`.
             ValueError: text that is not UTF-8.
         """
-        frame = self.chunk_frame(self.message_in_chunks(opcode, len(payload), compress), payload, True)
-        assert frame is not None
-        return frame
+        return b"".join(self.message_pieces(payload, opcode, compress))
+
+    def message_pieces(self, payload: bytes, opcode: int, compress: bool | None = None) -> tuple[bytes, ...]:
+        """The same in pieces, to be written one behind the other: a long payload is not copied behind its header."""
+        if self.extensions:
+            frame = self.chunk_frame(self.message_in_chunks(opcode, len(payload), compress), payload, True)
+            assert frame is not None
+            return (frame,)
+        self._check_may_begin()
+        if opcode == Opcode.TEXT:
+            check_text(Utf8Validator(), payload, True)
+        self._frames_sent += 1
+        if self.mask_key is None and len(payload) >= JOIN_LIMIT:
+            return encode_header(opcode, len(payload)), payload
+        key = None if self.mask_key is None else fresh_mask_key()
+        return (encode_frame(opcode, payload, mask_key=key),)
 
     def message_in_chunks(self, opcode: int, size: int | None = None, compress: bool | None = None) -> Outgoing:
         """Begin a message, text (1) or binary (2), whose size in bytes may be known: see `chunk_frame`.
@@ -350,10 +369,13 @@ class Connection:
             ConnectionLost, RuntimeError: as `note_send`.
             ValueError: another message is not finished (RFC 6455 §5.4).
         """
+        self._check_may_begin()
+        return Outgoing(self.extensions, opcode, size, compress, masked=self.mask_key is not None)
+
+    def _check_may_begin(self) -> None:
         self.check_may_send()
-        if not self._passing:
+        if self._is_inside:
             raise ValueError("a fragmented message is not finished: another one may not begin (RFC 6455 §5.4)")
-        return Outgoing(self.extensions, opcode, size, compress, masked=self._mask_key is not None)
 
     def chunk_frame(self, message: Outgoing, chunk: bytes, final: bool) -> bytes | None:
         """The frame of the next chunk of a message, noted as sent; None if the extensions keep it for the next one.
@@ -410,7 +432,7 @@ class Connection:
     @property
     def is_inside_message(self) -> bool:
         """Whether a message was begun, and is not finished, in the direction that we send."""
-        return not self._passing
+        return self._is_inside
 
     def answer_end(self) -> bytes | None:
         """The Close frame that answers the peer's, or its violation; None if there is nothing to answer (any more).
@@ -436,7 +458,7 @@ class Connection:
         return self._frame(Opcode.CLOSE, prepare_close_frame_payload(code, reason))
 
     def _frame(self, opcode: Opcode, payload: bytes) -> bytes:
-        return prepare_websocket_frame(payload, opcode=opcode, mask_key=self._mask_key)
+        return prepare_websocket_frame(payload, opcode=opcode, mask_key=self.mask_key)
 
     # -- The end ------------------------------------------------------------------------------------------------------
 
@@ -449,6 +471,7 @@ class Connection:
         if self.state is not State.CLOSED:
             self.state = State.CLOSED
             self.may_send = False
+            self._update_passing()
             self.why = why
 
     def lost(self) -> ConnectionLost:
@@ -463,18 +486,19 @@ class Connection:
     @property
     def counters(self) -> Counters:
         """What passed over this connection so far."""
-        decoder = self._decoder
+        decoder = self.decoder
+        frames_sent = self.passed + self._frames_sent
         return Counters(
             frames_received=decoder.frames_received,
             messages_received=decoder.messages_received,
             bytes_received=decoder.bytes_received,
             pings_received=decoder.pings_received,
             pongs_received=decoder.pongs_received,
-            frames_sent=self._frames_sent,
-            messages_sent=self._frames_sent - self._controls_sent - self._fragments_sent,
-            bytes_sent=self._bytes_sent,
+            frames_sent=frames_sent,
+            messages_sent=frames_sent - self._controls_sent - self._fragments_sent,
+            bytes_sent=self.bytes_sent,
             pings_sent=self._pings_sent,
-            high_water=self._high_water,
+            high_water=self.high_water,
         )
 
 

@@ -137,7 +137,7 @@ class Outgoing:
             ValueError: text that is not UTF-8.
         """
         if self._text is not None:
-            self._check(self._text, piece, final)
+            check_text(self._text, piece, final)
         payload = b"".join(through(self._transforms, piece, final))
         if not payload and not final:
             return None
@@ -148,13 +148,15 @@ class Outgoing:
         self.is_unfinished = not final
         return frame
 
-    def _check(self, text: Utf8Validator, piece: bytes, final: bool) -> None:
-        try:
-            text.feed(piece)
-            if final:
-                text.finish()
-        except errors.ProtocolError as error:
-            raise ValueError(f"payload of a text message: {error}") from None
+
+def check_text(text: Utf8Validator, piece: bytes, final: bool) -> None:
+    """Check the next piece of a text message; ValueError if it is not UTF-8."""
+    try:
+        text.feed(piece)
+        if final:
+            text.finish()
+    except errors.ProtocolError as error:
+        raise ValueError(f"payload of a text message: {error}") from None
 
 
 def rsv_bits(rsv: int) -> tuple[int, int, int]:

@@ -7,12 +7,11 @@ calls `_lose` when no more will come and `_gone` when the transport is, and know
 from __future__ import annotations
 
 import asyncio
-import sys
-from abc import abstractmethod
-from collections import deque
+from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
+    Awaitable,
     Callable,
     Iterable,
     Iterator,
@@ -24,10 +23,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from ..connection import Connection, Counters, State
 from ..errors import ConnectionLost, InvalidHandshake
 from ..extensions import Extension
+from ..frames import prepare_websocket_frame
 from ..http1 import encode_response, response_to
 from ..pipeline import Outgoing
-from ..wire import CONTROL, CloseCode, Opcode
-from .sending import Held, Lane, Sender, Sent
+from ..wire import CONTROL, JOIN_LIMIT, CloseCode, Opcode
+from .sending import Held, Lane
+from .stream import Sent, Stream
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -40,42 +41,28 @@ READ_LIMIT = 64 * 1024
 WRITE_LIMIT = 64 * 1024
 """Bytes of frames that may be queued before they are written ahead of the end of the loop's turn."""
 
-JOIN_LIMIT = 16 * 1024
-"""Frames shorter than this are joined for a write; longer ones are handed on as they are, without a copy."""
+TURN_LIMIT = 256 * 1024
+"""Bytes that are written for a task that does not wait for anything, before others have their turn."""
 
 CLOSE_TIMEOUT = 20.0
 """Seconds that the closing handshake may take, the sending of what still waits included."""
-
-WRITELINES = (3, 12, 9) <= sys.version_info < (3, 13) or sys.version_info >= (3, 13, 2)
-"""Whether asyncio's writelines is one system call that also tells of a slow peer: before 3.12 it joins the chunks, and
-the first releases of 3.12 and 3.13 never pause the writer."""
 
 LINGER = 2.0
 """Seconds to go on reading, and discarding, what a peer sends after it was told that the connection ends. Closing at
 once would make the kernel answer those bytes with a reset, which may overtake the Close frame."""
 
 
-class Duplex(Sender):
+class Duplex(Stream, ABC):
     """A stream of messages that comes in and a stream of frames that goes out."""
 
     def __init__(self, role: str, *, close_timeout: float = CLOSE_TIMEOUT) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._connection = Connection(role=role)
-        self._transport: asyncio.Transport | None = None
+        super().__init__(Connection(role=role), limit=WRITE_LIMIT)
         self._configured = False
         self._answered = False
         self._ended = False
         self._over = False
         self.role = role
 
-        self._batches: deque[tuple[list[Any], int]] = deque()
-        self._undelivered = 0
-        self._receiving = False
-
-        self._queue: list[bytes] = []
-        self._queued = 0
-        self._queued_heads = 0
-        self._flush_is_due = False
         self._lane: Lane | None = None
         self._pings: dict[bytes, asyncio.Future[float]] = {}
 
@@ -121,7 +108,7 @@ class Duplex(Sender):
     def buffered(self) -> int:
         """Bytes that wait to be sent: the queue, and what the transport has not got rid of."""
         held = self._lane.size if self._lane else 0
-        return held + self._queued + (self._transport.get_write_buffer_size() if self._transport else 0)
+        return held + self.queued + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """What the transport knows: "peername", "sockname", "socket", "ssl_object" (see asyncio's transports)."""
@@ -161,30 +148,29 @@ class Duplex(Sender):
         if self._configured and self._connection.state is not State.CONNECTING:
             self._begin()
 
-    async def receive(self) -> Iterator[Any]:
-        """Take the next batch of messages, or chunks, which may be empty; before it waits, it writes what is queued.
+    async def handle(self, on_message: Callable[[Any], object]) -> None:
+        """Call `on_message` for everything that arrives, see :func:`wslowlevel.handle_messages_factory`."""
+        with suppress(StopAsyncIteration):
+            while True:
+                batch = self.take_batch()
+                if batch is None:
+                    await self._hand_out_to(on_message)
+                else:
+                    for message in batch:
+                        on_message(message)
 
-        Cancelling it loses nothing.
+    async def _hand_out_to(self, on_message: Callable[[Any], object]) -> None:
+        readable = self.wait_readable()
+        self._on_message = on_message
+        try:
+            await readable
+        finally:
+            self._on_message = None
+            failure, self._failure = self._failure, None
+            if failure is not None:
+                raise failure
 
-        Raises:
-            StopAsyncIteration: the connection is closed.
-            ProtocolError, PayloadTooBig: the peer broke a rule or a limit.
-            ConnectionLost: it ended without a Close frame.
-            RuntimeError: another task waits here already, or the opening handshake was not answered.
-        """
-        while not self._batches:
-            self._raise_if_ended()
-            if self._receiving:
-                raise RuntimeError("another task already waits for the messages of this socket")
-            self.flush()
-            self._receiving = True
-            try:
-                await self._wait_readable()
-            finally:
-                self._receiving = False
-        batch, size = self._batches.popleft()
-        self._undelivered -= size
-        self._delivered()
+    def _opened_batch(self, batch: list[Any]) -> Iterator[Any]:
         if batch and batch[-1].opcode == Opcode.CLOSE:
             self._answer_end()
         return self._unpacked(batch) if self._connection.extensions else iter(batch)
@@ -198,35 +184,30 @@ class Duplex(Sender):
             self._answer_end()
             raise
 
-    def _received(self, messages: list[Any], size: int) -> None:
-        """Take in what `size` bytes were decoded to.
-
-        A Close message stands in a batch of its own: it is answered when it is taken, after all that came before.
-        """
+    def _received(self, messages: list[Any]) -> None:
+        """A Close message stands in a batch of its own: it is answered when it is taken, after all that came before."""
         connection = self._connection
         if connection.answered_pings:
             self._tell_pings()
-        if connection.replies:
-            for reply in connection.replies:
-                self._enqueue(reply)
-            connection.replies.clear()
-        if messages and messages[-1].opcode == Opcode.CLOSE:
-            self._batches.append((messages[:-1], 0))
-            messages = messages[-1:]
-        if messages:
-            self._batches.append((messages, size))
-            self._undelivered += size
+        for reply in connection.replies:
+            self.enqueue(reply)
+        connection.replies.clear()
         if connection.ended:
             self._fail_pings()
-            if connection.sent is not None:
-                self._end()  # ours was sent before: there is nothing to answer, and nothing to wait for
+            if messages and messages[-1].opcode == Opcode.CLOSE:
+                self._batches.append((messages[:-1], 0))
+                messages = messages[-1:]
+        if messages:
+            self._put_batch(messages)
+        if connection.ended and connection.sent is not None:
+            self._end()  # ours was sent before: there is nothing to answer, and nothing to wait for
 
     def _answer_end(self) -> None:
         """Everything that came before a Close frame, or a violation, was taken: answer it, and end the transport."""
         self._fail_pings()
         answer = self._connection.answer_end()
         if answer is not None:
-            self._enqueue(answer)
+            self.enqueue(answer)
         if self.sent is not None and self._connection.ended:
             self._end()
 
@@ -245,32 +226,37 @@ class Duplex(Sender):
 
     # -- Out ----------------------------------------------------------------------------------------------------------
 
-    def send(self, frame: bytes | bytearray | memoryview) -> Sent:
-        """Queue a frame, see :func:`wslowlevel.send_factory`."""
-        if type(frame) is not bytes:
-            frame = _owned(frame)
-        if self._lane is not None and self._connection.may_send and frame and not frame[0] & CONTROL:
-            return self._hold(lambda: self._send(frame), len(frame))
-        self._send(frame)
+    def _send_other(self, frame: object) -> Sent:
+        """Queue a frame that the connection has to look at, or that has to wait for its lane."""
+        data = frame if type(frame) is bytes else _owned(frame)
+        if self._lane is not None and self._connection.may_send and data and not data[0] & CONTROL:
+            return self._hold(lambda: self._send(data), len(data))
+        self._send(data)
         return Sent(self)
 
     def _send(self, frame: bytes) -> None:
         connection = self._connection
         connection.note_send(frame)
-        self._enqueue(frame)
+        self.enqueue(frame)
         if not connection.may_send:
             self._end() if connection.ended else self._start_close_timer()
 
-    def send_message(self, payload: str | Buffer, *, is_utf8: bool = False, compress: bool | None = None) -> Sent:
+    def send_message(
+        self, payload: str | Buffer, *, is_utf8: bool = False, compress: bool | None = None
+    ) -> Awaitable[None]:
         """Queue a message, see :func:`wslowlevel.send_message_factory`."""
         opcode, data = _text_or_binary(payload, is_utf8)
+        connection = self._connection
+        if connection.passing and not (self.held or connection.extensions or is_utf8) and len(data) < JOIN_LIMIT:
+            return self.send(prepare_websocket_frame(data, opcode=opcode, mask_key=connection.mask_key))
         if self._lane is not None and self._connection.may_send:
             return self._hold(lambda: self._send_message(data, opcode, compress), len(data))
         self._send_message(data, opcode, compress)
         return Sent(self)
 
     def _send_message(self, payload: bytes, opcode: Opcode, compress: bool | None) -> None:
-        self._enqueue(self._connection.message_frame(payload, opcode, compress))
+        for piece in self._connection.message_pieces(payload, opcode, compress):
+            self.enqueue(piece)
 
     def _hold(self, send: Callable[[], object], size: int) -> Held:
         assert self._lane is not None
@@ -285,7 +271,8 @@ class Duplex(Sender):
     ) -> None:
         """Send a message in chunks, see :func:`wslowlevel.send_chunks_factory`."""
         self._connection.check_may_send()
-        lane = self._lane = Lane(self._lane)
+        lane = Lane(self._lane)
+        self._take_lane(lane)
         try:
             await lane.turn()
             self._connection.check_may_send()
@@ -293,7 +280,11 @@ class Duplex(Sender):
         finally:
             before = lane.end()
             if self._lane is lane:
-                self._lane = before
+                self._take_lane(before)
+
+    def _take_lane(self, lane: Lane | None) -> None:
+        self._lane = lane
+        self.held = lane is not None
 
     async def _send_chunks(
         self, chunks: Iterable[str | Buffer] | AsyncIterable[str | Buffer], is_utf8: bool, compress: bool | None
@@ -322,7 +313,7 @@ class Duplex(Sender):
     async def _send_chunk(self, message: Outgoing, data: bytes, final: bool) -> None:
         frame = self._connection.chunk_frame(message, data, final)
         if frame is not None:
-            self._enqueue(frame)
+            self.enqueue(frame)
             await Sent(self)
 
     def ping(self, payload: bytes | None = None) -> asyncio.Future[float]:
@@ -374,7 +365,7 @@ class Duplex(Sender):
     def _enqueue_head(self, head: bytes) -> None:
         """HTTP goes the way of the frames, and does not count as what passed over the connection."""
         self._queued_heads += len(head)
-        self._enqueue(head)
+        self.enqueue(head)
 
     def refuse(self, error: InvalidHandshake) -> None:
         """Answer the opening handshake with an HTTP error, unless it was answered before, and end the connection.
@@ -407,38 +398,20 @@ class Duplex(Sender):
 
     def abort(self) -> None:
         """Drop the connection at once, and with it what waits to be sent (RFC 6455 §7.1.7)."""
-        self._queue.clear()
-        self._queued = 0
+        self._drop_frames()
         if self._transport is not None:
             self._transport.abort()
 
-    def flush(self) -> None:
-        """Write what is queued, in one write."""
-        if self._queue and not self._write_is_paused:
-            self._write_queue()
-
-    def _enqueue(self, frame: bytes) -> None:
-        self._queue.append(frame)
-        self._queued += len(frame)
-        if self._queued >= WRITE_LIMIT:
+    def _queue_grew(self) -> None:
+        if self.queued >= WRITE_LIMIT:
             self._queue_is_full()
-        elif not self._flush_is_due:
+        else:
             self._flush_is_due = True
             self._loop.call_soon(self._flush_at_end_of_turn)
 
     def _flush_at_end_of_turn(self) -> None:
         self._flush_is_due = False
         self.flush()
-
-    def _write_queue(self) -> None:
-        transport = self._transport
-        if self._queue and transport is not None and self._connection.state is not State.CLOSED:
-            chunks = coalesce(self._queue)
-            waiting = self._queued + transport.get_write_buffer_size()
-            self._connection.note_written(self._queued - self._queued_heads, waiting)
-            self._queue.clear()
-            self._queued = self._queued_heads = 0
-            write_chunks(transport, chunks)
 
     # -- The end ------------------------------------------------------------------------------------------------------
 
@@ -447,6 +420,7 @@ class Duplex(Sender):
         if self._ended or self._transport is None or self._transport.is_closing():
             return
         self._ended = True
+        self._is_plain = False
         self._write_queue()
         self._start_close_timer()
         if self.received is None or self._connection.error is not None:
@@ -472,8 +446,7 @@ class Duplex(Sender):
         """The transport is gone."""
         self._over = True
         self._connection.end()
-        self._queue.clear()
-        self._queued = 0
+        self._drop_frames()
         self._fail_pings()
         if self._lane is not None:
             self._lane.end_all()
@@ -487,44 +460,24 @@ class Duplex(Sender):
         """The connection is open, and how to receive is known: messages may be read."""
 
     @abstractmethod
-    async def _wait_readable(self) -> None:
-        """Wait until there is a batch, or the end."""
+    def wait_readable(self) -> Awaitable[None]:
+        """Wait until there is a batch, or the end; cancelling it loses nothing.
 
-    @property
-    @abstractmethod
-    def _write_is_paused(self) -> bool:
-        """Whether the peer is so slow that frames stay queued here."""
+        Raises:
+            RuntimeError: another task waits here already.
+        """
 
     @abstractmethod
     def _queue_is_full(self) -> None:
         """The queue holds WRITE_LIMIT bytes or more."""
 
     @abstractmethod
-    def _delivered(self) -> None:
-        """A batch was taken out: there may be room to read on."""
-
-    @abstractmethod
     def _discard(self) -> None:
         """Go on reading, and drop what comes."""
 
 
-def coalesce(frames: Sequence[bytes]) -> list[bytes]:
-    """Join runs of short frames; leave long ones alone, for the copy would cost more than the chunk saves."""
-    if len(frames) == 1:
-        return [frames[0]]
-    chunks: list[bytes] = []
-    run: list[bytes] = []
-    for frame in frames:
-        if len(frame) < JOIN_LIMIT:
-            run.append(frame)
-            continue
-        if run:
-            chunks.append(b"".join(run))
-            run = []
-        chunks.append(frame)
-    if run:
-        chunks.append(b"".join(run))
-    return chunks
+def already_waited() -> RuntimeError:
+    return RuntimeError("another task already waits for the messages of this socket")
 
 
 def _text_or_binary(payload: object, is_utf8: bool) -> tuple[Opcode, bytes]:
@@ -567,14 +520,3 @@ def linger(transport: asyncio.Transport) -> None:
         if transport.can_write_eof():
             transport.write_eof()
     asyncio.get_running_loop().call_later(LINGER, transport.close)
-
-
-def write_chunks(transport: asyncio.WriteTransport, chunks: Sequence[bytes]) -> None:
-    """Write chunks with one system call where the transport can."""
-    if len(chunks) == 1:
-        transport.write(chunks[0])
-    elif WRITELINES:
-        transport.writelines(chunks)
-    else:
-        for chunk in chunks:
-            transport.write(chunk)

@@ -55,10 +55,16 @@ class Items(AsyncIterator[Item]):
         self._batch: Iterator[Item] = iter(())
 
     async def __anext__(self) -> Item:
+        for item in self._batch:
+            return item
         while True:
-            for item in self._batch:
-                return item
-            self._batch = await self._duplex.receive()
+            batch: Iterator[Item] | None = self._duplex.take_batch()
+            if batch is None:
+                await self._duplex.wait_readable()
+            else:
+                self._batch = batch
+                for item in batch:
+                    return item
 
 
 def get_messages_factory(
@@ -107,6 +113,51 @@ def get_messages_factory(
     )
     messages = Items[Message](duplex)
     return lambda: messages
+
+
+def handle_messages_factory(
+    socket: AnySocket,
+    *,
+    max_in_memory_store_size: int | None = DEFAULT_MAX_SIZE,
+    max_frame_size: int | None = None,
+    max_fragments: int | None = DEFAULT_MAX_FRAGMENTS,
+    strict: bool = True,
+    require_mask: bool = True,
+    allow_rsv: int = 0,
+    auto_close: bool = True,
+    auto_pong: bool = False,
+) -> Callable[[Callable[[Message], object]], Awaitable[None]]:
+    """Begin to read messages from a socket, to be handed to a function; once for each socket.
+
+    It is `get_messages_factory` without the switch to a task and back that an iterator costs: about a fifth of the time
+    of a round trip of one short message.
+
+    Args:
+        socket, max_in_memory_store_size, max_frame_size, max_fragments, strict, require_mask, allow_rsv, auto_close,
+            auto_pong: as for `get_messages_factory`, in whose place this one is called.
+
+    Returns:
+        ``await handle_messages(on_message)``: calls ``on_message(message)`` for everything that arrives, as it arrives,
+        and returns after the Close message. What it sends leaves in one write for each read. `on_message` cannot wait
+        for a slow peer, but no more is read while over 64 KiB wait to be sent; what it raises comes out here. Errors
+        are those of `get_messages`. Cancelling it loses nothing: the next call goes on from there.
+
+    Raises:
+        RuntimeError: called a second time for the same socket, or after another factory of messages.
+        TypeError, ValueError: an argument of the wrong kind.
+    """
+    duplex = _duplex(socket)
+    duplex.configure(
+        auto_close=auto_close,
+        auto_pong=auto_pong,
+        max_message_size=max_in_memory_store_size,
+        max_frame_size=max_frame_size,
+        max_fragments=max_fragments,
+        strict=strict,
+        require_mask=require_mask,
+        allow_rsv=allow_rsv,
+    )
+    return duplex.handle
 
 
 def get_chunks_factory(

@@ -1,42 +1,17 @@
-"""a frame that was queued -> something to await, and whose turn it is to send"""
+"""whose turn it is to send"""
 
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from typing import Any, cast
 
-
-class Sender(ABC):
-    """What frames are queued at."""
-
-    @property
-    @abstractmethod
-    def must_wait(self) -> bool:
-        """Whether awaiting `send` has to wait."""
-
-    @abstractmethod
-    async def wait_sent(self) -> None:
-        """Wait while the peer is slow; ConnectionLost if it goes before it was sent everything."""
-
-
-class Sent(Awaitable[None]):
-    """What `send` returns. The frame is queued already; awaiting waits while the peer is slow."""
-
-    __slots__ = ("_sender",)
-
-    def __init__(self, sender: Sender) -> None:
-        self._sender = sender
-
-    def __await__(self) -> Generator[Any, None, None]:
-        if self._sender.must_wait:
-            yield from self._sender.wait_sent().__await__()
+from .stream import Sent, Stream
 
 
 class Held(Sent):
-    """The same of a data frame that has to wait until a message in chunks is finished.
+    """What `send` returns of a data frame that has to wait until a message in chunks is finished.
 
     Attributes:
         size: bytes that it keeps waiting.
@@ -45,8 +20,8 @@ class Held(Sent):
 
     __slots__ = ("_error", "_send", "lane", "size")
 
-    def __init__(self, sender: Sender, send: Callable[[], object], size: int) -> None:
-        super().__init__(sender)
+    def __init__(self, stream: Stream, send: Callable[[], object], size: int) -> None:
+        super().__init__(stream)
         self.size = size
         self.lane: Lane | None = None
         self._send = send

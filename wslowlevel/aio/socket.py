@@ -17,7 +17,9 @@ from ..errors import WebSocketError
 from ..extensions import Extension
 from ..keepalive import NEVER, PING_TIMEOUT, Keepalive, Timeouts, Verdict
 from ..wire import CONTROL, READ_SIZE, CloseCode
-from .duplex import CLOSE_TIMEOUT, READ_LIMIT, WRITE_LIMIT, Duplex
+from .duplex import CLOSE_TIMEOUT, READ_LIMIT, TURN_LIMIT, WRITE_LIMIT, Duplex, already_waited
+from .stream import Wakeup
+from .transports import descriptor_of
 
 NO_TIMEOUTS = Timeouts()
 
@@ -42,16 +44,12 @@ class Socket(Duplex, asyncio.BufferedProtocol):
     ) -> None:
         super().__init__(role, close_timeout=close_timeout)
         self._early = early
-        self._begun = False
         self._lent: bytearray | None = None
-        self._arrived = 0
-        self._reading = True
         self._resumed = 0
         self._discarding = False
         self._drops_messages = False
-        self._readable: asyncio.Future[None] | None = None
-        self._writing_paused = False
         self._turn_is_due = False
+        self._written_in_turn = 0
         self._senders: set[asyncio.Future[None]] = set()
         self._closed = self._loop.create_future()
         self._timeouts = timeouts
@@ -66,10 +64,12 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         self._watch_from_now()
 
     def _begin(self) -> None:
-        self._begun = True
+        self._has_begun = True
+        self._is_plain = not (self._discarding or self._ended or self._lent is not None)
         early, self._early = self._early, b""
         if early:
-            self._received(self._connection.feed(early), len(early))
+            self._arrived = len(early)
+            self._received(self._connection.feed(early))
         self._update_reading()
 
     @property
@@ -111,10 +111,11 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         if not self._configured and self.state in (State.OPEN, State.CLOSING):
             self.configure(auto_pong=True, chunks=True)
             self._drops_messages = True
-        if self._drops_messages and not self._receiving:
+        if self._drops_messages and not self._readable.is_awaited:
             with suppress(StopAsyncIteration, WebSocketError):
                 while True:
-                    await self.receive()
+                    if self.take_batch() is None:
+                        await self.wait_readable()
         await asyncio.shield(self._closed)
 
     async def finish(self, code: int | None = None, reason: str = "") -> None:
@@ -143,37 +144,30 @@ class Socket(Duplex, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._descriptor = descriptor_of(self._transport)
+        self._transport_waits = True  # what was written before
         self._update_reading()
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        if self._begun:
-            return self._connection.get_buffer(sizehint)
+    def _early_buffer(self) -> memoryview:
         self._lent = bytearray(READ_SIZE)
         return memoryview(self._lent)
 
-    def buffer_updated(self, nbytes: int) -> None:
+    def _buffer_updated(self, nbytes: int) -> None:
         if self._lent is not None:
             self._keep_early(nbytes)
-            return
-        if self._ended:
-            return
-        self._arrived += nbytes
-        messages = self._connection.buffer_updated(nbytes)
-        if messages or self._connection.ended:
-            size, self._arrived = self._arrived, 0
-            if self._discarding:
+        elif not self._ended:
+            messages = self._connection.buffer_updated(nbytes)
+            if messages or self._connection.ended:
                 self._answer_end()
-            else:
-                self._received(messages, size)
-            self._update_reading()
-            self._wake()
+                self._wake()
+                self._update_reading()
 
     def _keep_early(self, nbytes: int) -> None:
         """Although reading is paused: TLS delivers what it has (CPython 3.10), and what is discarded comes too."""
         lent, self._lent = self._lent, None
         if lent is not None and not self._discarding:
             self._early += lent[:nbytes]
-            if self._begun:
+            if self._has_begun:
                 self._begin()
 
     def eof_received(self) -> bool:
@@ -188,7 +182,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
             self._transport.close()  # it is, but with TLS asyncio would complain of it (CPython 3.10)
-        self._writing_paused = False
+        self._pause_writing(False)
         self._gone()
         self._stop_watching()
         self._wake()
@@ -197,10 +191,10 @@ class Socket(Duplex, asyncio.BufferedProtocol):
             self._closed.set_result(None)
 
     def pause_writing(self) -> None:
-        self._writing_paused = True
+        self._pause_writing(True)
 
     def resume_writing(self) -> None:
-        self._writing_paused = False
+        self._pause_writing(False)
         self.flush()
         self._update_reading()
         if not self._writing_paused:
@@ -208,23 +202,18 @@ class Socket(Duplex, asyncio.BufferedProtocol):
 
     # -- In -----------------------------------------------------------------------------------------------------------
 
-    async def _wait_readable(self) -> None:
-        self._readable = self._loop.create_future()
-        try:
-            await self._readable
-        finally:
-            self._readable = None
+    def wait_readable(self) -> Wakeup:
+        if self._readable.is_awaited:
+            raise already_waited()
+        self._written_in_turn = 0
+        return self._readable
 
     def _wake(self) -> None:
-        if self._readable is not None and not self._readable.done():
-            self._readable.set_result(None)
-
-    def _delivered(self) -> None:
-        if not self._reading:
-            self._update_reading()
+        self._readable.wake_soon()
 
     def _discard(self) -> None:
         self._discarding = True
+        self._is_plain = False
         self._batches.clear()
         self._undelivered = 0
         self._update_reading()
@@ -233,14 +222,14 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         """Read while there is room for messages, and for the answers that the peer makes us queue without reading."""
         if self._transport is None or self._connection.state is State.CLOSED:
             return
-        room = self._undelivered <= READ_LIMIT and self._queued < WRITE_LIMIT and self._connection.error is None
+        room = self._undelivered <= READ_LIMIT and self.queued < WRITE_LIMIT and self._connection.error is None
         wanted = self._discarding or (self._configured and self.handshake_sent and room)
-        if wanted and not self._reading:
+        if wanted and not self._is_reading:
             self._transport.resume_reading()
             self._resumed += 1
-        elif not wanted and self._reading:
+        elif not wanted and self._is_reading:
             self._transport.pause_reading()
-        self._reading = wanted
+        self._is_reading = wanted
 
     # -- Out ----------------------------------------------------------------------------------------------------------
 
@@ -250,29 +239,27 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         What is queued is written before this returns: whoever sends to many sockets in one turn of the event loop
         spares each of them the flush at its end.
         """
-        if self._queued or self._writing_paused or self._lane is not None or frame[0] & CONTROL:
+        if self.queued or self._writing_paused or self._lane is not None or frame[0] & CONTROL:
             if self.buffered >= limit:
                 return False
             self.send(frame)
             self.flush()
             return True
         assert self._transport is not None
-        waiting = self._transport.get_write_buffer_size()
+        waiting = self._transport.get_write_buffer_size() if self._transport_waits else 0
         if waiting >= limit:
             return False
         self._connection.note_send(frame)
         self._connection.note_written(len(frame), waiting + len(frame))
-        self._transport.write(frame)
+        self._write([frame], waiting)
         return True
-
-    @property
-    def must_wait(self) -> bool:
-        return self._writing_paused or self._turn_is_due
 
     async def wait_sent(self) -> None:
         if self._turn_is_due:
             # So much was written without a pause that the other connections are due.
             self._turn_is_due = False
+            self._written_in_turn = 0
+            self.must_wait = self._writing_paused
             await asyncio.sleep(0)
         while self._writing_paused:
             sender = self._loop.create_future()
@@ -284,6 +271,10 @@ class Socket(Duplex, asyncio.BufferedProtocol):
             if self._connection.state is State.CLOSED:
                 raise self._connection.lost()
 
+    def _pause_writing(self, paused: bool) -> None:
+        self._writing_paused = paused
+        self.must_wait = paused or self._turn_is_due
+
     def _wake_senders(self) -> None:
         for sender in self._senders:
             if not sender.done():
@@ -293,12 +284,10 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         if self._writing_paused:
             self._update_reading()
         else:
+            self._written_in_turn += self.queued
             self.flush()
-            self._turn_is_due = True
-
-    @property
-    def _write_is_paused(self) -> bool:
-        return self._writing_paused
+            if self._written_in_turn >= TURN_LIMIT:
+                self._turn_is_due = self.must_wait = True
 
     # -- The keepalive ------------------------------------------------------------------------------------------------
 
@@ -343,7 +332,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         if self.state is not State.OPEN:
             return  # whoever said Close answers no pings
         # Who is not read can still take of what waits for it; reading may be paused just because it does not.
-        verdict = keepalive.check(self._loop.time(), self._progress(), self._reading or self._writing_paused)
+        verdict = keepalive.check(self._loop.time(), self._progress(), self._is_reading or self._writing_paused)
         if verdict is Verdict.IDLE:
             self.close(CloseCode.GOING_AWAY, f"idle for {self._timeouts.idle_timeout:g} s")
         elif verdict is Verdict.DEAD:

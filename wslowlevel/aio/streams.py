@@ -6,14 +6,14 @@ For programs that were written around asyncio.start_server: the pair stays their
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import cast
 from weakref import WeakValueDictionary
 
 from ..errors import InvalidHandshake
 from ..http1 import MAX_HEADERS_SIZE, Request, parse_request
 from ..wire import READ_SIZE
-from .duplex import Duplex
-from .sending import Sent
+from .duplex import Duplex, already_waited
 
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -25,6 +25,8 @@ class StreamSocket(Duplex):
 
     def __init__(self, pair: StreamPair, role: str) -> None:
         super().__init__(role)
+        self.must_wait = True
+        self._receiving = False
         self._reader, self._writer = pair
         self._transport = cast(asyncio.Transport, self._writer.transport)
         # Whoever brings a pair may have sent the 101 answer without us.
@@ -41,26 +43,28 @@ class StreamSocket(Duplex):
     def _begin(self) -> None:
         """Reading happens on demand only."""
 
-    async def _wait_readable(self) -> None:
+    async def wait_readable(self) -> None:
+        if self._receiving:
+            raise already_waited()
+        self._receiving = True
         try:
             data = await self._reader.read(READ_SIZE)
         except OSError:
             data = b""
+        finally:
+            self._receiving = False
         if data:
-            self._received(self._connection.feed(data), len(data))
+            self._arrived = len(data)
+            self._received(self._connection.feed(data))
         elif self._writer.is_closing():
             self._gone()
         else:
             self._lose()
 
-    def send(self, frame: bytes | bytearray | memoryview) -> Sent:
+    def send(self, frame: object) -> Awaitable[None]:
         if self._writer.is_closing():
             self._gone()  # by whom the pair belongs to
         return super().send(frame)
-
-    @property
-    def must_wait(self) -> bool:
-        return True
 
     async def wait_sent(self) -> None:
         self.flush()
@@ -70,14 +74,17 @@ class StreamSocket(Duplex):
             self._gone()
             raise self._connection.lost() from None
 
-    @property
-    def _write_is_paused(self) -> bool:
-        return False
-
     def _queue_is_full(self) -> None:
         self.flush()
 
-    def _delivered(self) -> None:
+    def _early_buffer(self) -> memoryview:
+        """Nothing comes that way."""
+        return memoryview(b"")
+
+    def _buffer_updated(self, nbytes: int) -> None:
+        """Nothing comes that way."""
+
+    def _update_reading(self) -> None:
         """Reading happens on demand only."""
 
     def _discard(self) -> None:

@@ -1,0 +1,335 @@
+# cython: language_level=3, auto_pickle=False, autotestdict=False
+"""what is decoded -> the task that waits for it; frames -> one write, compiled
+
+The twin of `_stream_py.py`, which says what is done and why.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_GET_SIZE
+
+import asyncio
+import os
+from contextvars import copy_context
+
+from .._codec cimport Endpoint
+from .. import wire
+from ..connection import State
+from . import _stream_py
+
+cdef object _OPEN = State.OPEN
+cdef object _CLOSED = State.CLOSED
+cdef object _write = os.write
+cdef object _writev = getattr(os, "writev", None)
+cdef object _current_task = asyncio.current_task
+cdef Py_ssize_t _IOV_MAX = _stream_py._IOV_MAX
+cdef Py_ssize_t _JOIN_LIMIT = wire.JOIN_LIMIT
+
+
+cdef class Stream:
+    cdef public Endpoint _connection
+    cdef public object _loop, _transport
+    cdef public bint _has_begun, _is_plain, _is_reading
+    cdef public Py_ssize_t _arrived, _undelivered
+    cdef public list _batches
+    cdef public Wakeup _readable
+    cdef public object _on_message, _failure
+
+    cdef public bint held, must_wait, _flush_is_due, _writing_paused, _transport_waits
+    cdef readonly Py_ssize_t queued
+    cdef public Py_ssize_t _queued_heads
+    cdef public int _descriptor
+    cdef Py_ssize_t _limit, _longest
+    cdef list _frames
+
+    def __init__(self, connection, *, limit):
+        self._loop = asyncio.get_running_loop()
+        self._connection = connection
+        self._is_reading = True
+        self._batches = []
+        self._readable = Wakeup(self._loop)
+        self._limit = limit
+        self._descriptor = -1
+        self._drop()
+
+    # -- In -----------------------------------------------------------------------------------------------------------
+
+    def get_buffer(self, sizehint):
+        return self._connection.get_buffer() if self._has_begun else self._early_buffer()
+
+    def buffer_updated(self, Py_ssize_t nbytes):
+        if not self._is_plain:
+            self._buffer_updated(nbytes)
+            return
+        cdef list messages = self._connection.buffer_updated(nbytes)
+        self._arrived += nbytes
+        if self._connection.eventful:
+            self._received(messages)
+        elif not messages:
+            return
+        elif self._on_message is None or self._batches or self._connection.extensions:
+            self._put(messages)
+        else:
+            self._hand_out(messages)
+            return
+        self._wake_and_flush()
+
+    def _put_batch(self, list messages not None):
+        self._put(messages)
+
+    cdef int _put(self, list messages) except -1:
+        self._batches.append((messages, self._arrived))
+        self._undelivered += self._arrived
+        self._arrived = 0
+        return 0
+
+    cdef int _hand_out(self, list messages) except -1:
+        cdef bint was_due = self._flush_is_due
+        cdef Py_ssize_t taken = 0
+        self._flush_is_due = True
+        try:
+            for message in messages:
+                if self._on_message is None:
+                    break
+                taken += 1
+                self._on_message(message)
+        except Exception as error:
+            self._failure, self._on_message = error, None
+        finally:
+            self._flush_is_due = was_due
+        if taken == len(messages):
+            self._arrived = 0
+        else:
+            self._put(messages[taken:])
+        if self._failure is not None:
+            self._readable.wake_soon()
+        return self._flush_and_read_on()
+
+    def _go_on(self):
+        self._wake_and_flush()
+
+    cdef int _wake_and_flush(self) except -1:
+        cdef bint was_due = self._flush_is_due
+        self._flush_is_due = True
+        try:
+            self._readable.wake()
+        finally:
+            self._flush_is_due = was_due
+        return self._flush_and_read_on()
+
+    cdef int _flush_and_read_on(self) except -1:
+        self._flush()
+        if self._undelivered or self.queued or not self._is_reading or self._connection.ended:
+            self._update_reading()
+        return 0
+
+    def take_batch(self):
+        cdef list batch
+        if not self._batches:
+            if self._connection.state is not _OPEN:
+                self._raise_if_ended()
+            self._flush()
+            return None
+        batch, size = self._batches.pop(0)
+        self._undelivered -= size
+        if not self._is_reading:
+            self._update_reading()
+        if self._connection.ended or self._connection.extensions:
+            return self._opened_batch(batch)
+        return iter(batch)
+
+    # -- Out ----------------------------------------------------------------------------------------------------------
+
+    def send(self, frame):
+        if self.held or not self._connection.passes(frame):
+            return self._send_other(frame)
+        self._append(<bytes>frame)
+        return _sent(self)
+
+    def enqueue(self, bytes frame not None):
+        self._append(frame)
+
+    cdef int _append(self, bytes frame) except -1:
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(frame)
+        self._frames.append(frame)
+        self.queued += size
+        self._longest = max(self._longest, size)
+        if self.queued >= self._limit or not self._flush_is_due:
+            self._queue_grew()
+        return 0
+
+    def flush(self):
+        self._flush()
+
+    cdef int _flush(self) except -1:
+        if self.queued and not self._writing_paused:
+            self._write_frames()
+        return 0
+
+    def _write_queue(self):
+        self._write_frames()
+
+    cdef int _write_frames(self) except -1:
+        cdef Py_ssize_t waiting
+        if self.queued and self._transport is not None and self._connection.state is not _CLOSED:
+            waiting = self._transport.get_write_buffer_size() if self._transport_waits else 0
+            self._connection.note_written(self.queued - self._queued_heads, self.queued + waiting)
+            self._write_chunks(self._take(), waiting)
+        return 0
+
+    def _write(self, list chunks not None, Py_ssize_t waiting):
+        self._write_chunks(chunks, waiting)
+
+    cdef int _write_chunks(self, list chunks, Py_ssize_t waiting) except -1:
+        cdef list left = chunks
+        if not waiting and self._descriptor >= 0 and not self._transport.is_closing():
+            left = _write_now(self._descriptor, chunks)
+        self._transport_waits = bool(left)
+        for chunk in left:
+            self._transport.write(chunk)
+        return 0
+
+    def _take_frames(self):
+        return self._take()
+
+    cdef list _take(self):
+        cdef list frames = self._frames
+        cdef Py_ssize_t longest = self._longest
+        self._drop()
+        if len(frames) <= 1:
+            return frames
+        return [b"".join(frames)] if longest < _JOIN_LIMIT else _joined(frames)
+
+    def _drop_frames(self):
+        self._drop()
+
+    cdef int _drop(self) except -1:
+        self._frames = []
+        self.queued = self._queued_heads = self._longest = 0
+        return 0
+
+
+cdef list _write_now(int descriptor, list chunks):
+    cdef Py_ssize_t written, index
+    cdef bytes chunk
+    try:
+        if len(chunks) == 1:
+            written = _write(descriptor, chunks[0])
+        else:
+            written = _writev(descriptor, chunks[:_IOV_MAX])
+    except OSError:
+        return chunks
+    for index, chunk in enumerate(chunks):
+        if written < len(chunk):
+            return [memoryview(chunk)[written:], *chunks[index + 1 :]]
+        written -= len(chunk)
+    return []
+
+
+cdef list _joined(list frames):
+    cdef list chunks = [], run = []
+    cdef bytes frame
+    for frame in frames:
+        if len(frame) < _JOIN_LIMIT:
+            run.append(frame)
+            continue
+        if run:
+            chunks.append(b"".join(run))
+            run = []
+        chunks.append(frame)
+    if run:
+        chunks.append(b"".join(run))
+    return chunks
+
+
+@cython.freelist(16)
+cdef class Sent:
+    cdef Stream _stream
+
+    def __init__(self, Stream stream not None):
+        self._stream = stream
+
+    def __await__(self):
+        return self._stream.wait_sent().__await__() if self._stream.must_wait else _NOTHING
+
+
+cdef Sent _sent(Stream stream):
+    cdef Sent sent = Sent.__new__(Sent)
+    sent._stream = stream
+    return sent
+
+
+@cython.final
+cdef class _Nothing:
+    """An iterator over nothing: to await it is to go on."""
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise StopIteration
+
+
+cdef _Nothing _NOTHING = _Nothing()
+
+
+@cython.final
+cdef class Wakeup:
+    cdef public bint _asyncio_future_blocking
+    cdef readonly bint is_awaited
+    cdef bint _yielded
+    cdef object _loop, _callback, _context, _cancelled
+
+    def __init__(self, loop):
+        self._loop = loop
+
+    def __await__(self):
+        self._cancelled = None
+        self._yielded = False
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self._yielded:
+            raise StopIteration
+        self._yielded = self._asyncio_future_blocking = True
+        return self
+
+    cpdef wake(self):
+        cdef object callback = self._callback
+        if callback is None:
+            return
+        if _current_task(self._loop) is not None:
+            self.wake_soon()
+            return
+        self._callback = None
+        self._context.run(callback, self)
+
+    cpdef wake_soon(self):
+        cdef object callback = self._callback
+        self._callback = None
+        if callback is not None:
+            self._loop.call_soon(callback, self, context=self._context)
+
+    # -- What asyncio asks of a future --------------------------------------------------------------------------------
+
+    def get_loop(self):
+        return self._loop
+
+    def add_done_callback(self, callback, *, context=None):
+        self._callback = callback
+        self._context = copy_context() if context is None else context
+        self.is_awaited = True
+
+    def cancel(self, msg=None):
+        if self._callback is None:
+            return False
+        self._cancelled = () if msg is None else (msg,)
+        self.wake_soon()
+        return True
+
+    def result(self):
+        self.is_awaited = False
+        if self._cancelled is not None:
+            raise asyncio.CancelledError(*self._cancelled)
