@@ -38,6 +38,32 @@ async def serve_wslowlevel() -> int:
     return (await keep(serve(on_upgrade, HOST, 0))).port
 
 
+async def serve_wslowlevel_handle() -> int:
+    """With a function in place of the iterator."""
+    from wslowlevel import (
+        Message,
+        Opcode,
+        handle_messages_factory,
+        prepare_websocket_frame,
+        send_factory,
+        send_handshake,
+        serve,
+    )
+
+    async def on_upgrade(request: Any, socket: Any, _head: bytes) -> None:
+        handle_messages = handle_messages_factory(socket, auto_pong=True, max_in_memory_store_size=MAX_SIZE)
+        send = send_factory(socket)
+        send_handshake(request, socket)
+
+        def on_message(message: Message) -> None:
+            if message.opcode in (Opcode.TEXT, Opcode.BINARY):
+                send(prepare_websocket_frame(message.payload, opcode=message.opcode))
+
+        await handle_messages(on_message)
+
+    return (await keep(serve(on_upgrade, HOST, 0))).port
+
+
 # -- The limit: the same bytes back, and no WebSocket -----------------------------------------------------------------
 
 
@@ -139,6 +165,7 @@ async def serve_tornado() -> int:
 
 SERVERS = {
     "wslowlevel": serve_wslowlevel,
+    "wslowlevel-handle": serve_wslowlevel_handle,
     "wslowlevel-python": serve_wslowlevel,
     "raw": serve_raw,
     "picows": serve_picows,

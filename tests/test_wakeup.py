@@ -358,28 +358,28 @@ async def test_the_debug_mode_of_the_loop(stream: ModuleType) -> None:
     assert waiter.seen == ["awake", "awake", ("why",)]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are of Python 3.12")
-def test_eager_tasks(stream: ModuleType) -> None:
-    """On the loop of asyncio: the other one hands its task factory no arguments that this one takes."""
-    run("asyncio", eager_tasks(stream))
+if sys.version_info >= (3, 12):
 
+    def test_eager_tasks(stream: ModuleType) -> None:
+        """On the loop of asyncio: the other one hands its task factory no arguments that this one takes."""
+        run("asyncio", eager_tasks(stream))
 
-async def eager_tasks(stream: ModuleType) -> None:
-    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
-    waiter = Waiter(stream, times=3)
-    assert waiter.wakeup.is_awaited
-    await in_a_callback(waiter.wakeup.wake)
-    assert waiter.seen == ["awake"]
-
-    async def wake() -> None:
-        waiter.wakeup.wake()
+    async def eager_tasks(stream: ModuleType) -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+        waiter = Waiter(stream, times=3)
+        assert waiter.wakeup.is_awaited
+        await in_a_callback(waiter.wakeup.wake)
         assert waiter.seen == ["awake"]
 
-    await asyncio.ensure_future(wake())
-    await asyncio.sleep(0)
-    waiter.task.cancel()
-    await waiter.task
-    assert waiter.seen == ["awake", "awake", ()]
+        async def wake() -> None:
+            waiter.wakeup.wake()
+            assert waiter.seen == ["awake"]
+
+        await asyncio.ensure_future(wake())
+        await asyncio.sleep(0)
+        waiter.task.cancel()
+        await waiter.task
+        assert waiter.seen == ["awake", "awake", ()]
 
 
 @pytest.mark.parametrize("loop_kind", LOOPS)

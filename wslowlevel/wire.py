@@ -121,7 +121,7 @@ READ_SIZE = 64 * 1024
 """Bytes that ``get_buffer`` offers while headers and small payloads arrive."""
 
 MAX_READ_SIZE = 256 * 1024
-"""Bytes that ``get_buffer`` offers at most, inside a large payload and while many messages come at once, so that they are
+"""Bytes that ``get_buffer`` offers at most, inside a large payload and while many messages come at once: so many are
 unmasked while in cache."""
 
 JOIN_LIMIT = 16 * 1024
