@@ -116,6 +116,29 @@ class TestLending:
             assert len(decoder.get_buffer()) == max(min(remaining, MAX_READ_SIZE), READ_SIZE)
             before = remaining
 
+    @pytest.mark.parametrize(
+        ("size", "nbytes", "larger"),
+        [
+            (16_000, READ_SIZE, True),
+            (1024, READ_SIZE, True),
+            (1000, READ_SIZE, False),  # so many of them that each is short
+            (125, READ_SIZE, False),
+            (READ_SIZE, READ_SIZE, False),  # one, and not whole
+            (16_000, READ_SIZE - 1, False),  # no more than came
+        ],
+    )
+    @pytest.mark.parametrize("name", ["FrameDecoder", "MessageDecoder"])
+    def test_a_full_read_of_a_few_messages_is_followed_by_a_larger_one(
+        self, codec: ModuleType, name: str, size: int, nbytes: int, larger: bool
+    ) -> None:
+        decoder = getattr(codec, name)(role="server")
+        frames = masked_frame(codec, 2, bytes(size)) * (READ_SIZE // size + 1)
+        decoder.get_buffer()[:nbytes] = frames[:nbytes]
+        decoder.buffer_updated(nbytes)
+        assert len(decoder.get_buffer()) == (MAX_READ_SIZE if larger else READ_SIZE)
+        decoder.buffer_updated(0)
+        assert len(decoder.get_buffer()) == READ_SIZE
+
     def test_a_view(self, codec: ModuleType) -> None:
         view = codec.MessageDecoder(role="server").get_buffer()
         assert (view.readonly, view.format, view.ndim, view.itemsize, view.c_contiguous) == (False, "B", 1, 1, True)

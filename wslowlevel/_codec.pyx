@@ -77,6 +77,7 @@ cdef enum:  # compared with wire.py by a test, through _constants()
     CLOSE_CODE_LENGTH = 2
     READ_SIZE = 64 * 1024
     MAX_READ_SIZE = 256 * 1024
+    MANY_MESSAGES = 64
     FIRST_CAPACITY = 1024 * 1024  # of which only what arrives is written to, and so takes memory
 
 
@@ -88,6 +89,7 @@ def _constants():
         "Opcode.CONTINUATION": CONTINUATION, "Opcode.TEXT": TEXT, "Opcode.BINARY": BINARY, "Opcode.CLOSE": CLOSE,
         "Opcode.PING": PING, "Opcode.PONG": PONG, "CONTROL": CONTROL, "MAX_CONTROL_LENGTH": MAX_CONTROL_LENGTH,
         "CLOSE_CODE_LENGTH": CLOSE_CODE_LENGTH, "READ_SIZE": READ_SIZE, "MAX_READ_SIZE": MAX_READ_SIZE,
+        "MANY_MESSAGES": MANY_MESSAGES,
     }
 
 
@@ -918,7 +920,7 @@ cdef class _Decoder:
         if size > lent._size:
             raise errors.out_of_range("nbytes", size, 0, lent._size)
         cdef list items = self._decode(lent._start, size)
-        self._is_busy_stream = size >= READ_SIZE and len(items) > 1
+        self._is_busy_stream = size >= READ_SIZE and 1 < len(items) <= MANY_MESSAGES
         return items
 
     cdef list _decode(self, const uint8_t *p, Py_ssize_t n):

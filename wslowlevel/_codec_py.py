@@ -29,6 +29,7 @@ from .wire import (
     LENGTH,
     LENGTH_16,
     LENGTH_64,
+    MANY_MESSAGES,
     MASK,
     MASK_KEY_LENGTH,
     MAX_CONTROL_LENGTH,
@@ -860,8 +861,9 @@ class _Decoder(Generic[_Item]):
         if size > len(self._read_buffer):
             raise errors.out_of_range("nbytes", size, 0, len(self._read_buffer))
         items = self._decode(bytes(memoryview(self._read_buffer)[:size]))
-        # A full buffer that held several messages: there are more to come.
-        self._is_busy_stream = size >= READ_SIZE and len(items) > 1
+        # A full buffer that held several messages: there are more to come. So many that they are short stay apart, for
+        # what is done with all messages of a read is done before another connection has its turn.
+        self._is_busy_stream = size >= READ_SIZE and 1 < len(items) <= MANY_MESSAGES
         return items
 
     def _decode(self, data: bytes) -> list[_Item]:

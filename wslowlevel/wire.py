@@ -124,6 +124,9 @@ MAX_READ_SIZE = 256 * 1024
 """Bytes that ``get_buffer`` offers at most, inside a large payload and while many messages come at once: so many are
 unmasked while in cache."""
 
+MANY_MESSAGES = 64
+"""Messages of one read from which on the next one is not made larger."""
+
 JOIN_LIMIT = 16 * 1024
 """Bytes from which on a frame is not joined with others for a write, nor a payload with its header: the copy would cost
 more than it saves."""
