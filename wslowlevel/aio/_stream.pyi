@@ -19,7 +19,7 @@ class Stream:
     _undelivered: int
     _readable: Wakeup
     _on_message: Callable[[Any], object] | None
-    _failure: Exception | None
+    _failure: BaseException | None
     held: bool
     must_wait: bool
     _queued_heads: int
@@ -59,6 +59,7 @@ class Sent(Awaitable[None]):
 class Wakeup(Awaitable[None]):
     _asyncio_future_blocking: bool
     is_awaited: bool
+    context: Context
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None: ...
     def __await__(self) -> Generator[Any]: ...
     def wake(self) -> None: ...

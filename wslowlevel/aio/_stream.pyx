@@ -6,10 +6,11 @@ The twin of `_stream_py.py`, which says what is done and why.
 
 cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 
 import asyncio
 import os
-from contextvars import copy_context
+from contextvars import Context, copy_context
 
 from .._codec cimport Endpoint
 from .. import wire
@@ -69,7 +70,7 @@ cdef class Stream:
         elif self._on_message is None or self._batches or self._connection.extensions:
             self._put(messages)
         else:
-            self._hand_out(messages)
+            self._hand_out_in(self._readable.context, messages)
             return
         self._wake_and_flush()
 
@@ -82,6 +83,13 @@ cdef class Stream:
         self._arrived = 0
         return 0
 
+    cdef int _hand_out_in(self, object context, list messages) except -1:
+        PyContext_Enter(context)
+        try:
+            return self._hand_out(messages)
+        finally:
+            PyContext_Exit(context)
+
     cdef int _hand_out(self, list messages) except -1:
         cdef bint was_due = self._flush_is_due
         cdef Py_ssize_t taken = 0
@@ -92,7 +100,7 @@ cdef class Stream:
                     break
                 taken += 1
                 self._on_message(message)
-        except Exception as error:
+        except BaseException as error:
             self._failure, self._on_message = error, None
         finally:
             self._flush_is_due = was_due
@@ -276,11 +284,13 @@ cdef _Nothing _NOTHING = _Nothing()
 cdef class Wakeup:
     cdef public bint _asyncio_future_blocking
     cdef readonly bint is_awaited
+    cdef readonly object context
     cdef bint _yielded
-    cdef object _loop, _callback, _context, _cancelled
+    cdef object _loop, _callback, _cancelled
 
     def __init__(self, loop):
         self._loop = loop
+        self.context = Context()
 
     def __await__(self):
         self._cancelled = None
@@ -304,13 +314,13 @@ cdef class Wakeup:
             self.wake_soon()
             return
         self._callback = None
-        self._context.run(callback, self)
+        self.context.run(callback, self)
 
     cpdef wake_soon(self):
         cdef object callback = self._callback
         self._callback = None
         if callback is not None:
-            self._loop.call_soon(callback, self, context=self._context)
+            self._loop.call_soon(callback, self, context=self.context)
 
     # -- What asyncio asks of a future --------------------------------------------------------------------------------
 
@@ -319,7 +329,7 @@ cdef class Wakeup:
 
     def add_done_callback(self, callback, *, context=None):
         self._callback = callback
-        self._context = copy_context() if context is None else context
+        self.context = copy_context() if context is None else context
         self.is_awaited = True
 
     def cancel(self, msg=None):

@@ -44,7 +44,7 @@ class Stream:
         self._undelivered = 0
         self._readable = Wakeup(self._loop)
         self._on_message: Callable[[Any], object] | None = None
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
 
         self.held = False
         self.must_wait = False
@@ -78,7 +78,7 @@ class Stream:
         elif self._on_message is None or self._batches or self._connection.extensions:
             self._put_batch(messages)
         else:
-            self._hand_out(messages)
+            self._readable.context.run(self._hand_out, messages)
             return
         self._go_on()
 
@@ -98,7 +98,7 @@ class Stream:
                     break
                 taken += 1
                 self._on_message(message)
-        except Exception as error:  # noqa: BLE001 - it is for whoever waits
+        except BaseException as error:  # noqa: BLE001 - it is for whoever waits
             self._failure, self._on_message = error, None
         finally:
             self._flush_is_due = was_due
@@ -298,15 +298,16 @@ class Wakeup(Awaitable[None]):
 
     Attributes:
         is_awaited: whether a task waits, or was told to go on and has not done so yet.
+        context: of that task, or of the last one.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._callback: Callable[[Any], object] | None = None
-        self._context: Context | None = None
         self._cancelled: tuple[object, ...] | None = None
         self._asyncio_future_blocking = False
         self.is_awaited = False
+        self.context = Context()
 
     def __await__(self) -> Generator[Any, None, None]:
         self._cancelled = None
@@ -315,20 +316,20 @@ class Wakeup(Awaitable[None]):
 
     def wake(self) -> None:
         """Go on with the task that waits, if one does, before this returns: for callbacks of the loop."""
-        callback, context = self._callback, self._context
-        if callback is None or context is None:
+        callback = self._callback
+        if callback is None:
             return
         if asyncio.current_task(self._loop) is not None:  # no task may run inside another
             self.wake_soon()
             return
         self._callback = None
-        context.run(callback, self)
+        self.context.run(callback, self)
 
     def wake_soon(self) -> None:
         """Go on with the task that waits, if one does, in the next turn of the loop."""
         callback, self._callback = self._callback, None
         if callback is not None:
-            self._loop.call_soon(callback, self, context=self._context)
+            self._loop.call_soon(callback, self, context=self.context)
 
     # -- What asyncio asks of a future --------------------------------------------------------------------------------
 
@@ -337,7 +338,7 @@ class Wakeup(Awaitable[None]):
 
     def add_done_callback(self, callback: Callable[[Any], object], *, context: Context | None = None) -> None:
         self._callback = callback
-        self._context = copy_context() if context is None else context
+        self.context = copy_context() if context is None else context
         self.is_awaited = True
 
     def cancel(self, msg: object = None) -> bool:

@@ -61,6 +61,7 @@ class Duplex(Stream, ABC):
         self._answered = False
         self._ended = False
         self._over = False
+        self._taken: Iterator[Any] = iter(())
         self.role = role
 
         self._lane: Lane | None = None
@@ -150,14 +151,17 @@ class Duplex(Stream, ABC):
 
     async def handle(self, on_message: Callable[[Any], object]) -> None:
         """Call `on_message` for everything that arrives, see :func:`wslowlevel.handle_messages_factory`."""
-        with suppress(StopAsyncIteration):
-            while True:
+        while True:
+            for message in self._taken:
+                on_message(message)
+            try:
                 batch = self.take_batch()
-                if batch is None:
-                    await self._hand_out_to(on_message)
-                else:
-                    for message in batch:
-                        on_message(message)
+            except StopAsyncIteration:
+                return
+            if batch is None:
+                await self._hand_out_to(on_message)
+            else:
+                self._taken = batch
 
     async def _hand_out_to(self, on_message: Callable[[Any], object]) -> None:
         readable = self.wait_readable()
@@ -166,9 +170,14 @@ class Duplex(Stream, ABC):
             await readable
         finally:
             self._on_message = None
-            failure, self._failure = self._failure, None
-            if failure is not None:
-                raise failure
+            if self._failure is not None:
+                raise self._take_failure()
+
+    def _take_failure(self) -> BaseException:
+        """What `on_message` raised: kept by no frame of its own traceback."""
+        failure, self._failure = self._failure, None
+        assert failure is not None
+        return failure
 
     def _opened_batch(self, batch: list[Any]) -> Iterator[Any]:
         if batch and batch[-1].opcode == Opcode.CLOSE:
