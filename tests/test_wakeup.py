@@ -7,13 +7,13 @@ import contextvars
 import gc
 import sys
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from .servers import LOOPS, both_loops, run, until
+from .servers import LOOPS, TIMEOUT, both_loops, run, until
 
 
 class Waiter:
@@ -168,21 +168,33 @@ async def test_what_the_task_raises_is_its_own(stream: ModuleType) -> None:
         task.result()
 
 
-@each
-async def test_the_end_of_the_program_is_everybodys(stream: ModuleType) -> None:
-    """As it is where any other callback of the loop goes on with a task."""
-    wakeup = stream.Wakeup(asyncio.get_running_loop())
+@pytest.mark.parametrize("loop_kind", LOOPS)
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_the_end_of_the_program_stops_the_loop(stream: ModuleType, loop_kind: str, kind: type[BaseException]) -> None:
+    """As it does where any other callback of the loop goes on with a task; whoever called `wake` is spared."""
+    loop = LOOPS[loop_kind]()
+    seen: list[str] = []
 
-    async def fail(error: BaseException) -> None:
+    async def fail(wakeup: Awaitable[None]) -> None:
         await wakeup
-        raise error
+        raise kind
 
-    for error in (SystemExit(3), KeyboardInterrupt()):
-        task = asyncio.ensure_future(fail(error))
+    async def main() -> None:
+        wakeup = stream.Wakeup(loop)
+        task = asyncio.ensure_future(fail(wakeup))
         await asyncio.sleep(0)
-        with pytest.raises(type(error)):
-            await in_a_callback(wakeup.wake)
-        assert task.exception() is error
+        await in_a_callback(wakeup.wake, lambda: seen.append("spared"))
+        assert isinstance(task.exception(), kind)
+        await asyncio.sleep(TIMEOUT)
+
+    task = loop.create_task(main())
+    with pytest.raises(kind):
+        loop.run_forever()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+    assert seen == ["spared"]
 
 
 @each

@@ -249,6 +249,10 @@ cdef list _joined(list frames):
     return chunks
 
 
+def _raise(error):
+    raise error
+
+
 @cython.freelist(16)
 cdef class Sent:
     cdef Stream _stream
@@ -314,7 +318,10 @@ cdef class Wakeup:
             self.wake_soon()
             return
         self._callback = None
-        self.context.run(callback, self)
+        try:
+            self.context.run(callback, self)
+        except (KeyboardInterrupt, SystemExit) as error:
+            self._loop.call_soon(_raise, error)
 
     cpdef wake_soon(self):
         cdef object callback = self._callback

@@ -275,6 +275,10 @@ def _joined(frames: Sequence[bytes]) -> list[bytes]:
     return chunks
 
 
+def _raise(error: BaseException) -> None:
+    raise error
+
+
 class Sent(Awaitable[None]):
     """What `send` returns. The frame is queued already; awaiting waits while the peer is slow."""
 
@@ -315,7 +319,10 @@ class Wakeup(Awaitable[None]):
         yield self
 
     def wake(self) -> None:
-        """Go on with the task that waits, if one does, before this returns: for callbacks of the loop."""
+        """Go on with the task that waits, if one does, before this returns: for callbacks of the loop.
+
+        What the task raises is its own; KeyboardInterrupt and SystemExit stop the loop too, in its next turn.
+        """
         callback = self._callback
         if callback is None:
             return
@@ -323,7 +330,11 @@ class Wakeup(Awaitable[None]):
             self.wake_soon()
             return
         self._callback = None
-        self.context.run(callback, self)
+        try:
+            self.context.run(callback, self)
+        except (KeyboardInterrupt, SystemExit) as error:
+            # Not every transport lets out what its protocol raises; a callback of the loop's own stops any loop.
+            self._loop.call_soon(_raise, error)
 
     def wake_soon(self) -> None:
         """Go on with the task that waits, if one does, in the next turn of the loop."""
