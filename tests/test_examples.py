@@ -547,7 +547,7 @@ def test_the_client_tells_of_a_close_that_nobody_answered(backend: str) -> None:
 
     async def scenario() -> None:
         async with client_at(on_upgrade, backend) as client:
-            output, errors = await client.communicate()
+            output, errors = await client.communicate(b"")
             assert (client.returncode, output) == (0, b"")
             assert errors.splitlines()[1:] == [b"closed: 1006 our Close frame was not answered"]
 

@@ -68,7 +68,8 @@ def imported_by(node: ast.AST, module: str) -> Iterator[str]:
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "import_module":
         name = node.args[0]
         assert isinstance(name, ast.Constant), "a module is imported by a name that cannot be read here"
-        yield str(name.value)
+        relative = str(name.value).removeprefix(".")
+        yield absolute(module, 1, relative) if relative != name.value else relative
 
 
 def absolute(module: str, level: int, name: str) -> str:

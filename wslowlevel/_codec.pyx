@@ -78,7 +78,6 @@ cdef enum:  # compared with wire.py by a test, through _constants()
     READ_SIZE = 64 * 1024
     MAX_READ_SIZE = 256 * 1024
     MANY_MESSAGES = 64
-    FIRST_CAPACITY = 1024 * 1024  # of which only what arrives is written to, and so takes memory
 
 
 def _constants():
@@ -1108,7 +1107,7 @@ cdef class _Decoder:
     cdef int _grow(self, Py_ssize_t size) except -1:
         cdef bytes smaller = self._payload
         cdef Py_ssize_t capacity = <Py_ssize_t>min(
-            <uint64_t>max(4 * self._capacity, size, FIRST_CAPACITY), self._length
+            <uint64_t>max(4 * self._capacity, size, MAX_READ_SIZE), self._length
         )
         _prepare_for(capacity)
         self._payload = PyBytes_FromStringAndSize(NULL, capacity)

@@ -189,7 +189,9 @@ cdef class Stream:
 
     cdef int _write_chunks(self, list chunks, Py_ssize_t waiting) except -1:
         cdef list left = chunks
-        if not waiting and self._descriptor >= 0 and not self._transport.is_closing():
+        if self._transport.is_closing():
+            return 0
+        if not waiting and self._descriptor >= 0:
             left = _write_now(self._descriptor, chunks)
         self._transport_waits = bool(left)
         for chunk in left:

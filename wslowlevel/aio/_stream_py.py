@@ -187,8 +187,10 @@ class Stream:
         """
         transport = self._transport
         assert transport is not None
+        if transport.is_closing():
+            return  # nobody will get it
         left: Sequence[bytes | memoryview] = chunks
-        if not waiting and self._descriptor >= 0 and not transport.is_closing():
+        if not waiting and self._descriptor >= 0:
             left = _write_now(self._descriptor, chunks)
         self._transport_waits = bool(left)
         for chunk in left:
