@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from wslowlevel import codec as shim
 
-from .conftest import BACKENDS, Both
+from .conftest import BACKENDS, STREAMS, Both
 from .vectors import DECODERS
 
 NAMES = sorted(set(shim.__all__) - {"BACKEND", "CHOICE"})
@@ -52,7 +53,9 @@ def test_every_public_name(codec: ModuleType) -> None:
 
 @pytest.mark.parametrize("name", CONSTRUCTORS)
 def test_every_public_attribute(both: Both, name: str) -> None:
-    assert public(getattr(both.py, name)) == public(getattr(both.cy, name))
+    """Of instances: what a compiled class has a field for, a pure one may bring with each of them."""
+    made = [getattr(codec, name)(**CONSTRUCTORS[name]) for codec in both]
+    assert public(made[0]) == public(made[1])
 
 
 def parameters(function: Callable[..., object]) -> list[tuple[str, Any, object]]:
@@ -138,6 +141,46 @@ def test_nonsense(choice: str) -> None:
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last == f"ValueError: WSLOWLEVEL_BACKEND must be one of auto, cython, python, not {choice!r}"
+
+
+SHOW_STREAM = "from wslowlevel.aio import stream; print(stream.Stream.__module__, stream.Wakeup.__module__)"
+STREAM_BLOCKED = f"import sys; sys.modules['wslowlevel.aio._stream'] = None; {SHOW_STREAM}; {SHOW}"
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "cython", "python"])
+def test_the_streams_are_those_of_the_codec(both: Both, choice: str | None) -> None:
+    module = STREAMS["py" if choice == "python" else "cy"]
+    assert shown(run(SHOW_STREAM, choice)) == [module, module]
+
+
+@pytest.mark.parametrize("choice", [None, "auto"])
+def test_streams_in_python_where_the_compiled_ones_are_missing(both: Both, choice: str | None) -> None:
+    """They work on the compiled codec too."""
+    pure = STREAMS["py"]
+    assert shown(run(STREAM_BLOCKED, choice)) == [pure, pure, "cython", BACKENDS["cy"], both.cy.kernel()]
+
+
+def test_a_choice_of_cython_is_one_of_compiled_streams(both: Both) -> None:
+    done = run(STREAM_BLOCKED, "cython")
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(("ImportError", "ModuleNotFoundError"))
+    assert "wslowlevel.aio._stream" in last
+
+
+def test_the_streams_of_a_blocked_codec_are_in_python() -> None:
+    blocked = f"import sys; sys.modules['wslowlevel._codec'] = None; {SHOW_STREAM}"
+    assert shown(run(blocked, None)) == [STREAMS["py"]] * 2
+
+
+@pytest.mark.parametrize("name", ["Stream", "Sent", "Wakeup"])
+def test_every_public_method_of_the_streams(both: Both, name: str) -> None:
+    """Attributes of an instance are fields of a compiled class, and stand on the class of that one alone."""
+    pure, compiled = (getattr(importlib.import_module(module), name) for module in STREAMS.values())
+    methods = {each for each in public(pure) if callable(getattr(pure, each))}
+    own = {each for each in public(compiled) if callable(getattr(compiled, each))}
+    assert methods - own <= {"wait_sent"}  # which a subclass brings
+    assert own <= methods
 
 
 def test_the_shim_passes_its_backend_on() -> None:
