@@ -1017,7 +1017,7 @@ def test_a_large_message_is_never_whole_in_memory(loop_kind: str, fragment: int)
 
     gc.collect()
     run_pair(loop_kind, handler, client)
-    assert peaks[0] < 2 * MIB
+    assert peaks[0] < 3 * MIB  # the sender is in this process too
 
 
 @both_loops
