@@ -68,8 +68,8 @@ def imported_by(node: ast.AST, module: str) -> Iterator[str]:
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "import_module":
         name = node.args[0]
         assert isinstance(name, ast.Constant), "a module is imported by a name that cannot be read here"
-        relative = str(name.value).removeprefix(".")
-        yield absolute(module, 1, relative) if relative != name.value else relative
+        path = str(name.value)  # against the package that the module stands in
+        yield absolute(module, 1, path[1:]) if path.startswith(".") else path
 
 
 def absolute(module: str, level: int, name: str) -> str:
@@ -120,6 +120,7 @@ def test_the_protocol_knows_no_io(module: str) -> None:
 def test_the_walk_sees_what_there_is() -> None:
     assert {"wire", "errors", "codec", "_codec", "_codec_py"} <= reached("frames")
     assert {"_codec", "_codec_py"} <= inside("codec")
+    assert {"aio._stream", "aio._stream_py"} <= inside("aio.stream")
     assert {"errors"} <= inside("_codec") <= {"errors", "wire"}
     assert "asyncio" in imports("aio.socket")
     assert {"connection", "aio.duplex"} <= inside("aio.socket")
