@@ -108,16 +108,15 @@ def test_short_frames_are_joined_and_long_ones_are_not_copied(
     run(loop_kind, main())
 
 
-def test_only_bytes_are_queued_by_the_compiled_one(stream: ModuleType) -> None:
-    """Nothing else comes that way: what is no frame was refused before."""
-
+@each_loop
+def test_what_is_dropped_is_not_written(stream: ModuleType, loop_kind: str) -> None:
     async def main() -> None:
         queue = bare(stream)
         queue.enqueue(b"frame")
         queue._drop_frames()
         assert (queue.queued, queue._take_frames()) == (0, [])
 
-    run("asyncio", main())
+    run(loop_kind, main())
 
 
 # -- Straight to the descriptor ---------------------------------------------------------------------------------------
