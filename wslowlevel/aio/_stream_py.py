@@ -31,6 +31,13 @@ class Stream:
         must_wait: whether awaiting what `send` returns has to wait.
     """
 
+    # A dictionary of so many attributes would be a third of what an idle connection holds.
+    __slots__ = (
+        *("_loop", "_connection", "_transport", "_has_begun", "_is_plain", "_is_reading", "_arrived", "_batches"),
+        *("_undelivered", "_readable", "_on_message", "_failure", "held", "must_wait", "_limit", "_frames", "queued"),
+        *("_queued_heads", "_longest", "_flush_is_due", "_writing_paused", "_descriptor", "_transport_waits"),
+    )
+
     def __init__(self, connection: Connection, *, limit: int) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection = connection
@@ -306,6 +313,8 @@ class Wakeup(Awaitable[None]):
         is_awaited: whether a task waits, or was told to go on and has not done so yet.
         context: of that task, or of the last one.
     """
+
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_loop", "context", "is_awaited")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
