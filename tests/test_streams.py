@@ -18,7 +18,9 @@ from wslowlevel import (
     read_request,
     send_factory,
     send_handshake,
+    send_message_factory,
 )
+from wslowlevel.wire import JOIN_LIMIT
 
 from .servers import RawClient, both_loops, connecting, handshake, masked, masked_close, run, upgraded
 
@@ -154,6 +156,23 @@ def test_whose_writer_was_closed_cannot_send(loop_kind: str) -> None:
         writer.close()
         with pytest.raises(ConnectionLost):
             send(prepare_websocket_frame(b"late"))
+
+    async def client(raw: RawClient) -> None:
+        assert await raw.read_until_eof() == b""
+
+    run_pair(loop_kind, handler, client)
+
+
+@both_loops
+@pytest.mark.parametrize("size", [4, JOIN_LIMIT])
+def test_nor_can_a_message_of_any_size(loop_kind: str, size: int) -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await read_request(reader)
+        send_message = send_message_factory((reader, writer))
+        await send_handshake(request, (reader, writer))
+        writer.close()
+        with pytest.raises(ConnectionLost):
+            send_message(bytes(size))
 
     async def client(raw: RawClient) -> None:
         assert await raw.read_until_eof() == b""

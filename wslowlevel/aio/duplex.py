@@ -47,6 +47,8 @@ TURN_LIMIT = 256 * 1024
 CLOSE_TIMEOUT = 20.0
 """Seconds that the closing handshake may take, the sending of what still waits included."""
 
+NOTHING: Iterator[Any] = iter(())
+
 LINGER = 2.0
 """Seconds to go on reading, and discarding, what a peer sends after it was told that the connection ends. Closing at
 once would make the kernel answer those bytes with a reset, which may overtake the Close frame."""
@@ -61,7 +63,7 @@ class Duplex(Stream, ABC):
         self._answered = False
         self._ended = False
         self._over = False
-        self._taken: Iterator[Any] = iter(())
+        self._taken = NOTHING
         self.role = role
 
         self._lane: Lane | None = None

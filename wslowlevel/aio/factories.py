@@ -14,7 +14,7 @@ from ..extensions import ExtensionFactory, accept_extensions
 from ..handshake import accept_request
 from ..http1 import Request
 from ..wire import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_SIZE
-from .duplex import Duplex
+from .duplex import NOTHING, Duplex
 from .socket import Socket
 from .streams import StreamPair, StreamSocket
 
@@ -52,7 +52,7 @@ class Items(AsyncIterator[Item]):
 
     def __init__(self, duplex: Duplex) -> None:
         self._duplex = duplex
-        self._batch: Iterator[Item] = iter(())
+        self._batch: Iterator[Item] = NOTHING
 
     async def __anext__(self) -> Item:
         for item in self._batch:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from weakref import WeakValueDictionary
 
 from ..errors import InvalidHandshake
 from ..http1 import MAX_HEADERS_SIZE, Request, parse_request
 from ..wire import READ_SIZE
 from .duplex import Duplex, already_waited
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -62,9 +65,19 @@ class StreamSocket(Duplex):
             self._lose()
 
     def send(self, frame: object) -> Awaitable[None]:
-        if self._writer.is_closing():
-            self._gone()  # by whom the pair belongs to
+        self._notice_end()
         return super().send(frame)
+
+    def send_message(
+        self, payload: str | Buffer, *, is_utf8: bool = False, compress: bool | None = None
+    ) -> Awaitable[None]:
+        self._notice_end()
+        return super().send_message(payload, is_utf8=is_utf8, compress=compress)
+
+    def _notice_end(self) -> None:
+        """Whom the pair belongs to may have closed it."""
+        if self._writer.is_closing():
+            self._gone()
 
     async def wait_sent(self) -> None:
         self.flush()
