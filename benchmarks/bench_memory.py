@@ -79,7 +79,7 @@ def measure(name: str, loop: str, steps: list[int]) -> dict[str, Any]:
     server.stop()
     for client in clients:
         client.socket.close()
-    return {"server": name, "loop": loop, "about": server.about["server"], "points": points}
+    return {"server": name, "loop": loop, "about": server.about["server"].partition(" of ")[0], "points": points}
 
 
 def judge(result: dict[str, Any], bare: dict[str, Any]) -> None:
