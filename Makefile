@@ -18,9 +18,11 @@ help:  ## list the verbs
 
 build: .venv/installed  ## the environment, with the codec compiled in place
 
-test: build  ## the whole suite on each backend; the tests of the codec itself run both of them in the first pass
-	WSLOWLEVEL_BACKEND=cython $(BIN)/python -m pytest
-	WSLOWLEVEL_BACKEND=python $(BIN)/python -m pytest --no-codec
+# Most of the time is waiting, so that the two runs stand side by side; what the second says comes after the first.
+test: build  ## the whole suite on each backend; the tests of the codec itself run both of them in the first run
+	@WSLOWLEVEL_BACKEND=python $(BIN)/python -m pytest --no-codec > .venv/test-python.log 2>&1 & pure=$$!; \
+	WSLOWLEVEL_BACKEND=cython $(BIN)/python -m pytest; compiled=$$?; \
+	wait $$pure; pure=$$?; cat .venv/test-python.log; exit $$((compiled | pure))
 
 lint: build  ## ruff
 	$(BIN)/ruff check .
