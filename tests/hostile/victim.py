@@ -19,8 +19,9 @@ from typing import Any
 from wslowlevel import (
     BACKEND,
     Opcode,
+    PayloadTooBig,
     PerMessageDeflate,
-    Reason,
+    ProtocolError,
     Request,
     Response,
     Socket,
@@ -101,10 +102,7 @@ class Victim:
             await send_handshake(request, socket, extensions=self.extensions)
             await handler(socket, self.messages)
         except WebSocketError as error:
-            reason = getattr(error, "reason", None)
-            outcomes[
-                f"{type(error).__name__} {getattr(reason, 'name', reason)} {getattr(error, 'close_code', None)}"
-            ] += 1
+            outcomes[in_words(error)] += 1
             raise
         except BaseException as error:
             outcomes[type(error).__name__] += 1
@@ -116,6 +114,13 @@ class Victim:
         if request.target != "/about":
             return None
         return Response(200, [("Content-Type", "application/json")], json.dumps(about()).encode())
+
+
+def in_words(error: WebSocketError) -> str:
+    """Such as "ProtocolError LENGTH_TOO_BIG 1002"."""
+    if isinstance(error, (ProtocolError, PayloadTooBig)):
+        return f"{type(error).__name__} {error.reason.name} {error.close_code:d}"
+    return type(error).__name__
 
 
 def about() -> dict[str, Any]:
@@ -141,7 +146,8 @@ async def main(arguments: dict[str, Any]) -> None:
     async with serve(
         victim.on_upgrade, "127.0.0.1", 0, on_request=victim.on_request, **arguments.get("serve", {})
     ) as server:
-        print(server.port, flush=True)
+        sys.stdout.write(f"{server.port}\n")
+        sys.stdout.flush()
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)  # until whoever started it is gone
 
 
