@@ -60,13 +60,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--no-codec", action="store_true", help="leave out the tests that run both backends whatever is chosen"
     )
+    parser.addoption("--slow", action="store_true", help="run the tests too that take too long for every run")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for option, leaves_out in (("--no-cython", _needs_cython), ("--no-codec", _tests_both_backends)):
-        if config.getoption(option):
+    for is_asked_for, leaves_out in (
+        (config.getoption("--no-cython"), _needs_cython),
+        (config.getoption("--no-codec"), _tests_both_backends),
+        (not config.getoption("--slow"), _is_slow),
+    ):
+        if is_asked_for:
             config.hook.pytest_deselected(items=[item for item in items if leaves_out(item)])
             items[:] = [item for item in items if not leaves_out(item)]
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
 
 
 def _tests_both_backends(item: pytest.Item) -> bool:
