@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from collections.abc import Iterator
 from types import ModuleType
@@ -78,8 +79,18 @@ def _is_slow(item: pytest.Item) -> bool:
     return item.get_closest_marker("slow") is not None
 
 
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: each collection of garbage need not go through it again."""
+    gc.collect()
+    if hasattr(gc, "freeze"):
+        gc.freeze()
+
+
 def _tests_both_backends(item: pytest.Item) -> bool:
-    return isinstance(item, pytest.Function) and not {"codec", "both", "stream"}.isdisjoint(item.fixturenames)
+    if not isinstance(item, pytest.Function):
+        return False
+    names = {"codec", "both", "stream", "backend"}
+    return not names.isdisjoint(item.fixturenames) or item.get_closest_marker("any_backend") is not None
 
 
 def _needs_cython(item: pytest.Item) -> bool:

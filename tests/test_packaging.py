@@ -13,6 +13,8 @@ from pathlib import Path
 import h11
 import pytest
 
+pytestmark = pytest.mark.any_backend
+
 ROOT = Path(__file__).parent.parent
 TRACKED = ["LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py", "wslowlevel"]
 GENERATED = shutil.ignore_patterns("__pycache__", "*.c", "*.so", "*.pyd")

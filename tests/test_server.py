@@ -356,7 +356,7 @@ def test_a_handler_that_awaits_what_was_cancelled_fails_too(loop_kind: str, capl
         await cancelled()
 
     async def main() -> None:
-        async with serve(handler, "127.0.0.1", 0, on_request=lambda _: cancelled()) as server:
+        async with serve(handler, "127.0.0.1", 0, on_request=lambda _: cancelled(), close_timeout=0.2) as server:
             async with connecting(server.port) as raw:
                 await raw.upgrade()
                 assert [close_of(frame) for frame in await raw.read_frames()] == [(1011, "")] * told
