@@ -12,6 +12,13 @@ from ..servers import LOOPS
 from .siege import Record, Siege
 
 
+@pytest.fixture(autouse=True)
+def _scenario(request: pytest.FixtureRequest, record_property: Record) -> None:
+    """Under which name the figures of a test are kept: what its docstring begins with."""
+    assert request.function.__doc__, "a scenario says what it is about"
+    record_property("scenario", request.function.__doc__.partition("\n")[0])
+
+
 @pytest.fixture(scope="session", params=LOOPS)
 def _victim(request: pytest.FixtureRequest) -> Iterator[Siege]:
     siege = Siege(request.param, serve={"close_timeout": 1.0}, deflate=True)
