@@ -1,5 +1,6 @@
 """The compiled codec for other Cython modules: `from wslowlevel cimport _codec`."""
 
+from cpython.object cimport PyObject
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 
@@ -33,19 +34,22 @@ cdef class Utf8Validator:
 
 
 cdef class Frame:
-    cdef readonly uint8_t opcode, fin, rsv1, rsv2, rsv3
+    cdef PyObject *_opcode
+    cdef readonly uint8_t fin, rsv1, rsv2, rsv3
     cdef readonly bytes payload, mask_key
     cdef tuple _fields(self)
 
 
 cdef class Message:
-    cdef readonly uint8_t opcode, rsv1, rsv2, rsv3, mask
+    cdef PyObject *_opcode
+    cdef readonly uint8_t rsv1, rsv2, rsv3, mask
     cdef readonly bytes payload
     cdef tuple _fields(self)
 
 
 cdef class Chunk:
-    cdef readonly uint8_t opcode, message_started, frame_started, frame_finished, message_finished
+    cdef PyObject *_opcode
+    cdef readonly uint8_t message_started, frame_started, frame_finished, message_finished
     cdef readonly uint8_t rsv1, rsv2, rsv3, mask
     cdef readonly bytes payload
     cdef tuple _fields(self)

@@ -634,6 +634,55 @@ cdef int _check_text_to_send(const uint8_t *p, Py_ssize_t n) except -1:
 
 # -- Frames, messages and chunks --------------------------------------------------------------------------------------
 
+cdef extern from *:
+    """
+    #include <stddef.h>
+    #include <structmember.h>
+
+    #define WS_OFFSET(record, field) offsetof(struct __pyx_obj_10wslowlevel_6_codec_##record, field)
+    #define WS_READ_IN_PLACE(record, type, members) \\
+        ws_read_in_place((PyTypeObject *)type, members, WS_OFFSET(record, _opcode), WS_OFFSET(record, payload))
+    #define ws_read_frame_in_place(type) WS_READ_IN_PLACE(Frame, type, ws_frame_members)
+    #define ws_read_message_in_place(type) WS_READ_IN_PLACE(Message, type, ws_message_members)
+    #define ws_read_chunk_in_place(type) WS_READ_IN_PLACE(Chunk, type, ws_chunk_members)
+
+    static PyMemberDef ws_frame_members[2], ws_message_members[2], ws_chunk_members[2];
+
+    static int ws_add_member(PyTypeObject *type, PyMemberDef *member) {
+        PyObject *descriptor = PyDescr_NewMember(type, member);
+        int result = descriptor ? PyDict_SetItemString(type->tp_dict, member->name, descriptor) : -1;
+        Py_XDECREF(descriptor);
+        return result;
+    }
+
+    /* Lets the interpreter read without a call what a program asks every message for: its LOAD_ATTR is specialised for
+       members (PEP 659), not for the getters that Cython makes of attributes. */
+    static int ws_read_in_place(PyTypeObject *type, PyMemberDef *members, Py_ssize_t opcode, Py_ssize_t payload) {
+        members[0] = (PyMemberDef){"opcode", T_OBJECT_EX, opcode, READONLY, NULL};
+        members[1] = (PyMemberDef){"payload", T_OBJECT_EX, payload, READONLY, NULL};
+        if (ws_add_member(type, &members[0]) < 0 || ws_add_member(type, &members[1]) < 0) return -1;
+        PyType_Modified(type);
+        return 0;
+    }
+    """
+    int ws_read_frame_in_place(object type) except -1
+    int ws_read_message_in_place(object type) except -1
+    int ws_read_chunk_in_place(object type) except -1
+    PyObject *PyTuple_GET_ITEM(tuple items, Py_ssize_t index) noexcept
+
+
+cdef tuple _OPCODES = tuple(range(OPCODE + 1))
+
+
+cdef inline PyObject *_opcode_object(uint8_t opcode) noexcept:
+    """Borrowed from a tuple that lives as long as the module: records count no reference to it."""
+    return PyTuple_GET_ITEM(_OPCODES, opcode)
+
+
+cdef inline object _opcode_of(PyObject *opcode):
+    """A record that was made without its constructor has none."""
+    return 0 if opcode is NULL else <object>opcode
+
 
 @cython.final
 @cython.freelist(64)
@@ -654,7 +703,7 @@ cdef class Frame:
         cdef uint8_t first = _first_byte(opcode, fin, rsv1, rsv2, rsv3)
         self.payload = _checked_payload(payload)
         self.mask_key = _checked_mask_key(mask_key)
-        self.opcode, self.fin = first & OPCODE, first >> 7
+        self._opcode, self.fin = _opcode_object(first & OPCODE), first >> 7
         self.rsv1, self.rsv2, self.rsv3 = first >> 6 & 1, first >> 5 & 1, first >> 4 & 1
 
     @property
@@ -662,7 +711,7 @@ cdef class Frame:
         return int(self.mask_key is not None)
 
     cdef tuple _fields(self):
-        return self.opcode, self.payload, self.fin, self.rsv1, self.rsv2, self.rsv3, self.mask_key
+        return _opcode_of(self._opcode), self.payload, self.fin, self.rsv1, self.rsv2, self.rsv3, self.mask_key
 
     def __eq__(self, other):
         return (<Frame>other)._fields() == self._fields() if type(other) is Frame else NotImplemented
@@ -695,17 +744,17 @@ cdef class Message:
     def __init__(self, opcode, payload, rsv1=0, rsv2=0, rsv3=0, mask=0):
         cdef uint8_t first = _first_byte(opcode, 0, rsv1, rsv2, rsv3)
         self.payload = _checked_payload(payload)
-        self.opcode, self.mask = first & OPCODE, _integer(mask, "mask", 0, 1)
+        self._opcode, self.mask = _opcode_object(first & OPCODE), _integer(mask, "mask", 0, 1)
         self.rsv1, self.rsv2, self.rsv3 = first >> 6 & 1, first >> 5 & 1, first >> 4 & 1
 
     @property
     def text(self):
-        if self.opcode != TEXT:
-            raise errors.not_text(self.opcode)
+        if self._opcode != _opcode_object(TEXT):
+            raise errors.not_text(_opcode_of(self._opcode))
         return self.payload.decode()
 
     cdef tuple _fields(self):
-        return self.opcode, self.payload, self.rsv1, self.rsv2, self.rsv3, self.mask
+        return _opcode_of(self._opcode), self.payload, self.rsv1, self.rsv2, self.rsv3, self.mask
 
     def __eq__(self, other):
         return (<Message>other)._fields() == self._fields() if type(other) is Message else NotImplemented
@@ -747,7 +796,7 @@ cdef class Chunk:
     ):
         cdef uint8_t first = _first_byte(opcode, 0, rsv1, rsv2, rsv3)
         self.payload = _checked_payload(payload)
-        self.opcode = first & OPCODE
+        self._opcode = _opcode_object(first & OPCODE)
         self.message_started = _integer(message_started, "message_started", 0, 1)
         self.frame_started = _integer(frame_started, "frame_started", 0, 1)
         self.frame_finished = _integer(frame_finished, "frame_finished", 0, 1)
@@ -757,7 +806,7 @@ cdef class Chunk:
 
     cdef tuple _fields(self):
         return (
-            self.opcode, self.payload, self.message_started, self.frame_started, self.frame_finished,
+            _opcode_of(self._opcode), self.payload, self.message_started, self.frame_started, self.frame_finished,
             self.message_finished, self.rsv1, self.rsv2, self.rsv3, self.mask,
         )
 
@@ -772,6 +821,11 @@ cdef class Chunk:
 
     def __reduce__(self):
         return Chunk, self._fields()
+
+
+ws_read_frame_in_place(Frame)
+ws_read_message_in_place(Message)
+ws_read_chunk_in_place(Chunk)
 
 
 cdef str _repr(object record, tuple values):
@@ -1243,7 +1297,7 @@ cdef class FrameDecoder(_Decoder):
         return 0
 
     cdef int _fill(self, Frame frame) except -1:
-        frame.opcode, frame.fin = self._opcode, self._fin
+        frame._opcode, frame.fin = _opcode_object(self._opcode), self._fin
         frame.rsv1, frame.rsv2, frame.rsv3 = self._rsv >> 2, self._rsv >> 1 & 1, self._rsv & 1
         if self._masked:
             frame.mask_key = PyBytes_FromStringAndSize(<char *>self._mask_key, MASK_KEY_LENGTH)
@@ -1287,7 +1341,7 @@ cdef class MessageDecoder(_Decoder):
 
 
 cdef inline int _fill(Message message, uint8_t opcode, uint8_t rsv, uint8_t mask) except -1:
-    message.opcode, message.mask = opcode, mask
+    message._opcode, message.mask = _opcode_object(opcode), mask
     message.rsv1, message.rsv2, message.rsv3 = rsv >> 2, rsv >> 1 & 1, rsv & 1
     return 0
 
@@ -1350,7 +1404,7 @@ cdef Chunk _chunk(
     uint8_t rsv, uint8_t mask,
 ):
     cdef Chunk chunk = Chunk.__new__(Chunk)
-    chunk.opcode, chunk.payload, chunk.mask = opcode, payload, mask
+    chunk._opcode, chunk.payload, chunk.mask = _opcode_object(opcode), payload, mask
     chunk.message_started, chunk.frame_started = message_started, frame_started
     chunk.frame_finished, chunk.message_finished = frame_finished, message_finished
     chunk.rsv1, chunk.rsv2, chunk.rsv3 = rsv >> 2, rsv >> 1 & 1, rsv & 1
