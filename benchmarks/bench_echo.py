@@ -38,6 +38,7 @@ from .processes import ServerProcess
 from .reports import write_results
 
 SHAPES = ("1x1x125", "8x16x125", "8x8x16KiB", "4x2x1MiB")
+SERVERS = ", ".join([*servers.SERVERS, servers.NODE, *servers.OTHERS])
 WARM_UP = 0.3
 """Seconds that every server plays before the first round."""
 
@@ -107,7 +108,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "python -m benchmarks.bench_echo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--servers", nargs="+", metavar="SERVER", default=list(servers.SERVERS), help=", ".join(servers.SERVERS))
+    add("--servers", nargs="+", metavar="SERVER", default=[*servers.SERVERS, servers.NODE], help=SERVERS)
     add("--loops", nargs="+", choices=("asyncio", "uvloop"), default=("asyncio", "uvloop"))
     add(
         "--shapes",

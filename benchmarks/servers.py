@@ -12,10 +12,13 @@ import asyncio
 import importlib
 import importlib.util
 import json
+import os
 import platform
+import shutil
 import sys
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 HOST = "127.0.0.1"
 MAX_SIZE = 1 << 30
@@ -60,6 +63,23 @@ async def serve_wslowlevel_handle() -> int:
                 send(prepare_websocket_frame(message.payload, opcode=message.opcode))
 
         await handle_messages(on_message)
+
+    return (await keep(serve(on_upgrade, HOST, 0))).port
+
+
+async def serve_wslowlevel_at_once() -> int:
+    """With a write for each frame, in place of one for all that a turn of the loop brings."""
+    from wslowlevel import Opcode, get_messages_factory, prepare_websocket_frame, send_factory, send_handshake, serve
+
+    async def on_upgrade(request: Any, socket: Any, _head: bytes) -> None:
+        get_messages = get_messages_factory(socket, auto_pong=True, max_in_memory_store_size=MAX_SIZE)
+        send = send_factory(socket)
+        send_handshake(request, socket)
+        async for message in get_messages():
+            if message.opcode in (Opcode.TEXT, Opcode.BINARY):
+                sent = send(prepare_websocket_frame(message.payload, opcode=message.opcode))
+                socket.flush()
+                await sent
 
     return (await keep(serve(on_upgrade, HOST, 0))).port
 
@@ -175,6 +195,12 @@ SERVERS = {
     "aiohttp": serve_aiohttp,
     "tornado": serve_tornado,
 }
+OTHERS = {"wslowlevel-at-once": serve_wslowlevel_at_once}
+"""Run only where they are asked for."""
+
+NODE = "ws"
+"""The package of Node by this name, which has a program of its own."""
+
 COMPILED = {
     "picows": "picows.picows",
     "websockets": "websockets.speedups",
@@ -201,6 +227,8 @@ def package_of(name: str) -> str:
 
 
 def installed(package: str) -> bool:
+    if package == NODE:
+        return shutil.which("node") is not None and shutil.which("npm") is not None
     return not package or importlib.util.find_spec(package) is not None
 
 
@@ -228,18 +256,29 @@ async def run(name: str) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), lambda: sys.stdin.buffer.read1(1) or ended.set())
-    port = await SERVERS[name]()
+    port = await (SERVERS | OTHERS)[name]()
     of_loop = f"uvloop {version('uvloop')}" if "uvloop" in type(loop).__module__ else "asyncio"
     about = {"port": port, "server": describe(name), "loop": of_loop, "python": platform.python_version()}
     print(json.dumps(about), flush=True)
     await ended.wait()
 
 
+def become_node() -> NoReturn:
+    """Run the program of `ws` in this process, which is pinned to its core and watched."""
+    from tests.peers.node_peer import node_modules, program
+
+    script = Path(__file__).with_name("ws_server.cjs")
+    command = [program("node"), str(script), HOST, str(MAX_SIZE)]
+    os.execve(command[0], command, {**os.environ, "NODE_PATH": str(node_modules())})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("name", choices=SERVERS)
+    parser.add_argument("name", choices=[*SERVERS, *OTHERS, NODE])
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     arguments = parser.parse_args()
+    if arguments.name == NODE:
+        become_node()
     if arguments.loop == "uvloop":
         import uvloop
 
