@@ -31,7 +31,7 @@ wslowlevel\.aio\._stream\.Wakeup\.__next__
 # What a subclass brings, and a compiled class need not name.
 wslowlevel\._codec\.Endpoint\._see_events
 wslowlevel\.aio\._stream\.Stream\.(_early_buffer|_buffer_updated|_received|_update_reading|_raise_if_ended|_opened_batch)
-wslowlevel\.aio\._stream\.Stream\.(_send_other|_queue_grew|wait_sent)
+wslowlevel\.aio\._stream\.Stream\.(_send_other|_queue_grew|_note_full_read|wait_sent)
 
 # It is there to say once what the decoders share; nobody makes one.
 wslowlevel\._codec(_py)?\._Decoder(\.__init__)?

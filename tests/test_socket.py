@@ -20,11 +20,14 @@ from wslowlevel import (
     Request,
     Socket,
     get_messages_factory,
+    handle_messages_factory,
     prepare_close_frame_payload,
     prepare_websocket_frame,
     send_factory,
     send_handshake,
 )
+from wslowlevel.aio.socket import FULL_READS
+from wslowlevel.wire import READ_SIZE
 
 from .servers import (
     RawClient,
@@ -357,6 +360,36 @@ def test_a_fast_sender_does_not_hold_up_another_connection(loop_kind: str) -> No
             pass
 
     run(loop_kind, main())
+
+
+@both_loops
+def test_a_flood_of_tiny_messages_is_read_in_many_turns(loop_kind: str) -> None:
+    """uvloop would read up to 32 times in one turn, were it not told to stop."""
+    frame, count = masked(Opcode.BINARY), 400_000
+    in_turn: list[int] = []
+
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        handle_messages = handle_messages_factory(socket)
+        send_handshake(request, socket)
+        await asyncio.sleep(0.1)  # so that there is much to read
+        ticking = asyncio.create_task(tick())
+        await handle_messages(handled.append)
+        ticking.cancel()
+
+    async def tick() -> None:
+        while True:
+            before = len(handled)
+            await asyncio.sleep(0)
+            in_turn.append(len(handled) - before)
+
+    async def client(raw: RawClient) -> None:
+        await raw.send(frame * count, masked_close(1000))
+        assert await raw.read_close() == (1000, "")
+
+    handled: list[Message] = []
+    run_pair(loop_kind, handler, client)
+    assert len(handled) == count + 1
+    assert max(in_turn) <= FULL_READS * READ_SIZE // len(frame) + FULL_READS
 
 
 # -- In ---------------------------------------------------------------------------------------------------------------

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-
 from typing import NamedTuple
 
 import pytest
 
-from wslowlevel import Opcode
-from wslowlevel.wire import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_SIZE
+from wslowlevel import Opcode, Reason
+from wslowlevel.wire import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_SIZE, CloseCode
 
 from ..servers import RawClient, masked, run, upgraded
+from ..vectors import CLOSE_CODES
 from .siege import MIB, Siege, header
 
 HALF_A_CHARACTER = b"\xe2\x82"
@@ -19,7 +19,7 @@ HALF_A_CHARACTER = b"\xe2\x82"
 
 
 class Violation(NamedTuple):
-    """What is sent, and how the server's handler and the connection end.
+    """What is sent, and which rule it breaks.
 
     Attributes:
         name: which advisory or rule asks for it.
@@ -28,36 +28,32 @@ class Violation(NamedTuple):
 
     name: str
     data: bytes
-    ended: str
+    reason: Reason
     before: tuple[bytes, ...] = ()
+
+    @property
+    def code(self) -> int:
+        return CLOSE_CODES.get(self.reason, CloseCode.PROTOCOL_ERROR)
+
+    @property
+    def ended(self) -> str:
+        """How the handler ends, in the words of victim.py."""
+        kind = "PayloadTooBig" if self.code == CloseCode.MESSAGE_TOO_BIG else "ProtocolError"
+        return f"{kind} {self.reason.name} {self.code:d}"
 
     def __str__(self) -> str:
         return self.name
 
 
-def near_2_to_63(name: str, first: int, open_fragment: bytes = b"") -> list[Violation]:
-    """Lengths at which adding up wraps, where it is done in too few bits."""
-    too_long = [2**63, 2**64 - 4, 2**64 - 1]
-    too_big = [
-        2**31 - 1,
-        2**31,
-        2**32 - 1,
-        2**32,
-        2**32 + 5,
-        2**53 - 1,
-        2**53 + 1,
-        2**62,
-        2**63 - 4,
-        2**63 - 3,
-        2**63 - 1,
-    ]
-    big = "PayloadTooBig MESSAGE_TOO_BIG 1009"
+TOO_LONG = (2**63, 2**64 - 4, 2**64 - 1)
+TOO_BIG = (2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 5, 2**53 - 1, 2**53 + 1, 2**62, 2**63 - 4, 2**63 - 3, 2**63 - 1)
+"""Lengths at which adding up wraps, where it is done in too few bits."""
+
+
+def with_every_length(name: str, first: int, before: bytes = b"") -> list[Violation]:
     return [
-        *(
-            Violation(f"{name} {n:x}", open_fragment + header(first, n), "ProtocolError LENGTH_TOO_BIG 1002")
-            for n in too_long
-        ),
-        *(Violation(f"{name} {n:x}", open_fragment + header(first, n), big) for n in too_big),
+        *(Violation(f"{name} {n:x}", before + header(first, n), Reason.LENGTH_TOO_BIG) for n in TOO_LONG),
+        *(Violation(f"{name} {n:x}", before + header(first, n), Reason.MESSAGE_TOO_BIG) for n in TOO_BIG),
     ]
 
 
@@ -69,37 +65,65 @@ START = masked(Opcode.TEXT, b"ab", fin=0)
 
 VIOLATIONS = [
     # Declared lengths (§5.2)
-    *near_2_to_63("CVE-2020-13935, CVE-2026-27889: a length of", 0x82),
-    *near_2_to_63("CVE-2020-27813, PYSEC-2026-4395: behind an open fragment, a length of", 0x80, masked(2, b"abc", fin=0)),
-    Violation("CVE-2026-19204: the opcode is judged before the length", header(0x83, 2**62), "ProtocolError RESERVED_OPCODE 1002"),
-    Violation("the reserved bits are judged before the opcode", header(0xF3, 2**63), "ProtocolError RESERVED_BITS 1002"),
-    Violation("the mask is judged before the length", b"\x82\x7f" + b"\xff" * 8, "ProtocolError NOT_MASKED 1002"),
-    Violation("a length that is not minimal, in 64 bits", length_in_64_bits(b"hello"), "ProtocolError LENGTH_NOT_MINIMAL 1002"),
-    Violation("a length that is not minimal, in 16 bits", b"\x82\xfe\x00\x7d", "ProtocolError LENGTH_NOT_MINIMAL 1002"),
-    Violation("CVE-2018-21035, CVE-2016-10542: a message of the default limit and a byte", header(0x82, DEFAULT_MAX_SIZE + 1), "PayloadTooBig MESSAGE_TOO_BIG 1009"),
+    *with_every_length("CVE-2020-13935, CVE-2026-27889: a length of", 0x82),
+    *with_every_length("CVE-2020-27813, PYSEC-2026-4395: behind a fragment,", 0x80, masked(2, b"abc", fin=0)),
+    Violation("CVE-2026-19204: the opcode is judged before the length", header(0x83, 2**62), Reason.RESERVED_OPCODE),
+    Violation("the reserved bits are judged before the opcode", header(0xF3, 2**63), Reason.RESERVED_BITS),
+    Violation("the mask is judged before the length", b"\x82\x7f" + b"\xff" * 8, Reason.NOT_MASKED),
+    Violation("a length that is not minimal, in 64 bits", length_in_64_bits(b"hello"), Reason.LENGTH_NOT_MINIMAL),
+    Violation("a length that is not minimal, in 16 bits", b"\x82\xfe\x00\x7d", Reason.LENGTH_NOT_MINIMAL),
+    Violation(
+        "CVE-2018-21035, CVE-2016-10542: a message of the default limit and a byte",
+        header(0x82, DEFAULT_MAX_SIZE + 1),
+        Reason.MESSAGE_TOO_BIG,
+    ),
     # Fragments (§5.4)
-    Violation("tinymux #792: a second message begins inside the first", START + masked(1, b"XX", fin=0), "ProtocolError EXPECTED_CONTINUATION 1002"),
-    Violation("a whole message inside another", START + masked(1, b"XX"), "ProtocolError EXPECTED_CONTINUATION 1002"),
-    Violation("a continuation of nothing", masked(0, b"x"), "ProtocolError UNEXPECTED_CONTINUATION 1002"),
-    Violation("a continuation behind the end of a message", masked(1, b"ab") + masked(0, b"x"), "ProtocolError UNEXPECTED_CONTINUATION 1002", (b"ab",)),
-    Violation("one fragment over the default limit", masked(2, b"", fin=0) + masked(0, b"", fin=0) * DEFAULT_MAX_FRAGMENTS, "PayloadTooBig TOO_MANY_FRAGMENTS 1009"),
-    Violation("text that ends inside a character", masked(1, b"ab", fin=0) + masked(0, HALF_A_CHARACTER), "ProtocolError INVALID_UTF8 1007"),
-    Violation("UTF-8 is judged at its byte, in the middle of a frame", masked(1, b"good" + b"\xff" + bytes(90))[:11], "ProtocolError INVALID_UTF8 1007"),
+    Violation(
+        "tinymux #792: a second message begins inside the first",
+        START + masked(1, b"XX", fin=0),
+        Reason.EXPECTED_CONTINUATION,
+    ),
+    Violation("a whole message inside another", START + masked(1, b"XX"), Reason.EXPECTED_CONTINUATION),
+    Violation("a continuation of nothing", masked(0, b"x"), Reason.UNEXPECTED_CONTINUATION),
+    Violation(
+        "a continuation behind the end of a message",
+        masked(1, b"ab") + masked(0, b"x"),
+        Reason.UNEXPECTED_CONTINUATION,
+        (b"ab",),
+    ),
+    Violation(
+        "one fragment over the default limit",
+        masked(2, b"", fin=0) + masked(0, b"", fin=0) * DEFAULT_MAX_FRAGMENTS,
+        Reason.TOO_MANY_FRAGMENTS,
+    ),
+    Violation(
+        "text that ends inside a character", masked(1, b"ab", fin=0) + masked(0, HALF_A_CHARACTER), Reason.INVALID_UTF8
+    ),
+    Violation(
+        "UTF-8 is judged at its byte, in the middle of a frame",
+        masked(1, b"good" + b"\xff" + bytes(90))[:11],
+        Reason.INVALID_UTF8,
+    ),
     # Control frames (§5.5)
-    Violation("a fragmented ping", masked(9, b"p", fin=0), "ProtocolError FRAGMENTED_CONTROL 1002"),
-    Violation("a fragmented close", masked(8, b"", fin=0), "ProtocolError FRAGMENTED_CONTROL 1002"),
-    Violation("a ping of 126 bytes", b"\x89\xfe\x00\x7e", "ProtocolError CONTROL_TOO_LONG 1002"),
-    Violation("a pong with a length near 2**63", header(0x8A, 2**63 - 1), "ProtocolError CONTROL_TOO_LONG 1002"),
-    Violation("CVE-2026-59881: a ping with RSV1", masked(9, b"", rsv1=1), "ProtocolError RESERVED_BITS 1002"),
-    Violation("CVE-2026-59881: a close with RSV1", masked(8, b"", rsv1=1), "ProtocolError RESERVED_BITS 1002"),
-    Violation("CVE-2026-59881: a continuation with RSV1", START + masked(0, b"", rsv1=1), "ProtocolError RESERVED_BITS 1002"),
-    Violation("RSV2, which nobody negotiated", masked(1, b"", rsv2=1), "ProtocolError RESERVED_BITS 1002"),
+    Violation("a fragmented ping", masked(9, b"p", fin=0), Reason.FRAGMENTED_CONTROL),
+    Violation("a fragmented close", masked(8, b"", fin=0), Reason.FRAGMENTED_CONTROL),
+    Violation("a ping of 126 bytes", b"\x89\xfe\x00\x7e", Reason.CONTROL_TOO_LONG),
+    Violation("a pong with a length near 2**63", header(0x8A, 2**63 - 1), Reason.CONTROL_TOO_LONG),
+    Violation("CVE-2026-59881: a ping with RSV1", masked(9, b"", rsv1=1), Reason.RESERVED_BITS),
+    Violation("CVE-2026-59881: a close with RSV1", masked(8, b"", rsv1=1), Reason.RESERVED_BITS),
+    Violation("CVE-2026-59881: a continuation with RSV1", START + masked(0, b"", rsv1=1), Reason.RESERVED_BITS),
+    Violation("RSV2, which nobody negotiated", masked(1, b"", rsv2=1), Reason.RESERVED_BITS),
     # Closing (§5.5.1)
-    Violation("a close of one byte", masked(8, b"\x03"), "ProtocolError CLOSE_TOO_SHORT 1002"),
-    Violation("a close with a code that stands in no frame", masked(8, b"\x03\xee"), "ProtocolError CLOSE_CODE 1002"),
-    Violation("a close whose reason is no UTF-8", masked(8, b"\x03\xe8\xff"), "ProtocolError INVALID_UTF8 1007"),
-    Violation("what came before a violation is answered", masked(1, b"one") + masked(1, b"two") + b"\x83\x80", "ProtocolError RESERVED_OPCODE 1002", (b"one", b"two")),
-]  # fmt: skip
+    Violation("a close of one byte", masked(8, b"\x03"), Reason.CLOSE_TOO_SHORT),
+    Violation("a close with a code that stands in no frame", masked(8, b"\x03\xee"), Reason.CLOSE_CODE),
+    Violation("a close whose reason is no UTF-8", masked(8, b"\x03\xe8\xff"), Reason.INVALID_UTF8),
+    Violation(
+        "what came before a violation is answered",
+        masked(1, b"one") + masked(1, b"two") + b"\x83\x80",
+        Reason.RESERVED_OPCODE,
+        (b"one", b"two"),
+    ),
+]
 
 
 @pytest.mark.parametrize("violation", VIOLATIONS, ids=str)
@@ -112,7 +136,7 @@ def test_a_violation(siege: Siege, violation: Violation) -> None:
             for payload in violation.before:
                 assert (await client.read_frame()).payload == payload
             code, reason = await client.read_close()
-            assert (code, bool(reason)) == (int(violation.ended.split()[-1]), True)
+            assert (code, bool(reason)) == (violation.code, True)
             assert not await client.read_until_eof()
 
     with siege.memory(at_most=MIB), siege.running(at_most=1.0):

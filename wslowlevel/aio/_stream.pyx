@@ -24,6 +24,8 @@ cdef object _writev = getattr(os, "writev", None)
 cdef object _current_task = asyncio.current_task
 cdef Py_ssize_t _IOV_MAX = _stream_py._IOV_MAX
 cdef Py_ssize_t _JOIN_LIMIT = wire.JOIN_LIMIT
+cdef Py_ssize_t _READ_SIZE = wire.READ_SIZE
+cdef Py_ssize_t _MANY_MESSAGES = wire.MANY_MESSAGES
 
 
 cdef class Stream:
@@ -63,6 +65,8 @@ cdef class Stream:
             return
         cdef list messages = self._connection.buffer_updated(nbytes)
         self._arrived += nbytes
+        if nbytes >= _READ_SIZE and len(messages) > _MANY_MESSAGES:
+            self._note_full_read()
         if self._connection.eventful:
             self._received(messages)
         elif not messages:

@@ -12,7 +12,7 @@ from contextvars import Context, copy_context
 from typing import Any, final
 
 from ..connection import Connection, State
-from ..wire import JOIN_LIMIT
+from ..wire import JOIN_LIMIT, MANY_MESSAGES, READ_SIZE
 
 _IOV_MAX = 1024
 """Chunks that one writev takes, of Linux, the BSDs and macOS."""
@@ -78,6 +78,8 @@ class Stream:
             return
         messages = self._connection.buffer_updated(nbytes)
         self._arrived += nbytes
+        if nbytes >= READ_SIZE and len(messages) > MANY_MESSAGES:
+            self._note_full_read()
         if self._connection.eventful:
             self._received(messages)
         elif not messages:
@@ -223,6 +225,10 @@ class Stream:
 
     def _buffer_updated(self, nbytes: int) -> None:
         """The same as `buffer_updated` where things are not plain: before the opening handshake, and at the end."""
+        raise NotImplementedError
+
+    def _note_full_read(self) -> None:
+        """A read brought as much as fits, and it was many messages: there may be more of them in this turn."""
         raise NotImplementedError
 
     def _received(self, messages: list[Any]) -> None:

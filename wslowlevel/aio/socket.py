@@ -21,6 +21,10 @@ from .duplex import CLOSE_TIMEOUT, READ_LIMIT, TURN_LIMIT, WRITE_LIMIT, Duplex, 
 from .stream import Wakeup
 from .transports import descriptor_of
 
+FULL_READS = 2
+"""How often in one turn of the event loop many messages are read at once, before others have their turn: uvloop goes on
+reading while a read fills its buffer, up to 32 times."""
+
 NO_TIMEOUTS = Timeouts()
 
 
@@ -50,6 +54,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         self._drops_messages = False
         self._turn_is_due = False
         self._written_in_turn = 0
+        self._full_reads = 0
         self._senders: dict[asyncio.Future[None], None] = {}  # an empty set would take 150 bytes more
         self._closed = self._loop.create_future()
         self._timeouts = timeouts
@@ -218,11 +223,22 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         self._undelivered = 0
         self._update_reading()
 
+    def _note_full_read(self) -> None:
+        if not self._full_reads:
+            self._loop.call_soon(self._begin_turn)
+        self._full_reads += 1
+        self._update_reading()
+
+    def _begin_turn(self) -> None:
+        self._full_reads = 0
+        self._update_reading()
+
     def _update_reading(self) -> None:
         """Read while there is room for messages, and for the answers that the peer makes us queue without reading."""
         if self._transport is None or self._connection.state is State.CLOSED:
             return
         room = self._undelivered <= READ_LIMIT and self.queued < WRITE_LIMIT and self._connection.error is None
+        room = room and self._full_reads < FULL_READS
         wanted = self._discarding or (self._configured and self.handshake_sent and room)
         if wanted and not self._is_reading:
             self._transport.resume_reading()

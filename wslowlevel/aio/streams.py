@@ -97,6 +97,9 @@ class StreamSocket(Duplex):
     def _buffer_updated(self, nbytes: int) -> None:
         """Nothing comes that way."""
 
+    def _note_full_read(self) -> None:
+        """Nothing comes that way."""
+
     def _update_reading(self) -> None:
         """Reading happens on demand only."""
 
