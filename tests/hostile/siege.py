@@ -19,6 +19,7 @@ from wslowlevel import BACKEND, Opcode
 
 from ..servers import RawClient, masked, upgraded
 from ..vectors import KEY
+from .victim import BYSTANDER
 
 MIB = 1024 * 1024
 
@@ -141,7 +142,7 @@ class Siege:
         """Inside the block, and right behind it, another connection is echoed, each time within so many seconds."""
         waited: list[float] = []
         over = asyncio.Event()
-        async with upgraded(self.port, target="/echo") as client:
+        async with upgraded(self.port, target=BYSTANDER) as client:
             await _ask(client, waited)
             asking = asyncio.create_task(_ask_again(client, waited, over))
             try:

@@ -86,6 +86,8 @@ async def pour(socket: Socket, options: dict[str, Any]) -> None:
 
 
 HANDLERS = {f"/{handler.__name__}": handler for handler in (echo, drop, ignore, fail, pour)}
+BYSTANDER = "/bystander"
+"""Is echoed, and not counted among the outcomes."""
 
 
 # -- The server -------------------------------------------------------------------------------------------------------
@@ -97,6 +99,9 @@ class Victim:
         self.extensions = [PerMessageDeflate()] if arguments.get("deflate") else []
 
     async def on_upgrade(self, request: Request, socket: Socket, head: bytes) -> None:
+        if request.target == BYSTANDER:
+            await send_handshake(request, socket)
+            return await echo(socket, {})
         handler = HANDLERS[request.target]
         try:
             await send_handshake(request, socket, extensions=self.extensions)
