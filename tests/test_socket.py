@@ -808,6 +808,27 @@ def test_a_socket_is_freed_when_its_connection_is_gone(loop_kind: str) -> None:
 
 
 @both_loops
+def test_what_the_transport_knows_may_be_asked_when_it_is_gone(loop_kind: str) -> None:
+    peers = []
+
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        await send_handshake(request, socket)
+        with suppress(ConnectionLost):
+            async for _ in get_messages_factory(socket)():
+                pass
+        await asyncio.sleep(0.01)
+        peers.append(socket.get_extra_info("peername", "gone"))
+
+    async def client(raw: RawClient) -> None:
+        name = raw.writer.get_extra_info("sockname")
+        raw.reset()
+        await until(lambda: bool(peers))
+        assert peers == [name] or (loop_kind == "uvloop" and peers == ["gone"])
+
+    run_pair(loop_kind, handler, client)
+
+
+@both_loops
 def test_abort_drops_the_connection(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         get_messages = get_messages_factory(socket)

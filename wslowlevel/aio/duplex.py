@@ -114,8 +114,16 @@ class Duplex(Stream, ABC):
         return held + self.queued + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """What the transport knows: "peername", "sockname", "socket", "ssl_object" (see asyncio's transports)."""
-        return self._transport.get_extra_info(name, default) if self._transport else default
+        """What the transport knows: "peername", "sockname", "socket", "ssl_object" (see asyncio's transports).
+
+        Once the connection is gone, asyncio's transports still know it, and those of uvloop give the default.
+        """
+        if self._transport is None:
+            return default
+        try:
+            return self._transport.get_extra_info(name, default)
+        except (OSError, ValueError):  # uvloop asks the system, about a descriptor that is closed
+            return default
 
     # -- In -----------------------------------------------------------------------------------------------------------
 

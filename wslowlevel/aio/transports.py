@@ -18,6 +18,6 @@ PLAIN = {
 def descriptor_of(transport: asyncio.Transport) -> int:
     """The descriptor of the socket, NO_DESCRIPTOR if only the transport may write to it."""
     kind = type(transport)
-    if (kind.__module__, kind.__name__) not in PLAIN or not hasattr(os, "writev"):
+    if (kind.__module__, kind.__name__) not in PLAIN or not hasattr(os, "writev") or transport.is_closing():
         return NO_DESCRIPTOR
     return int(transport.get_extra_info("socket").fileno())
