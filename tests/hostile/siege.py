@@ -69,6 +69,7 @@ class Siege:
         assert first["backend"] == BACKEND
         self._idle = {each: first[each] for each in ("tasks", "descriptors")}
         self._seen: Counter[str] = Counter()
+        self._logged = 0
 
     def stop(self) -> None:
         assert self._process.stdin is not None
@@ -88,7 +89,13 @@ class Siege:
     def begin(self, record: Record) -> None:
         """A test begins."""
         self.record, self.expected_log = record, []
-        self._seen = Counter(self.about()["outcomes"])
+        said = self.about()
+        self._seen, self._logged = Counter(said["outcomes"]), len(said["logged"])
+
+    def logged(self) -> list[str]:
+        """What the victim logged in this test as a warning or worse, and what its event loop alone saw."""
+        lines: list[str] = self.about()["logged"]
+        return lines[self._logged :]
 
     def outcomes(self) -> dict[str, int]:
         """How the handlers of this test ended, and how often each way."""
@@ -100,8 +107,8 @@ class Siege:
         while (said := self.about()) and {each: said[each] for each in self._idle} != self._idle:
             assert time.monotonic() < deadline, f"left behind: {said}, idle: {self._idle}"
             time.sleep(0.02)
-        strange = [line for line in said["logged"] if not any(part in line for part in self.expected_log)]
-        assert not strange
+        strange = [line for line in self.logged() if not any(part in line for part in self.expected_log)]
+        assert not strange, f"logged: {strange}"
 
     # -- What it takes ------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import gc
 import json
 import logging
 import os
+import random
 import sys
 from collections import Counter
 from typing import Any
@@ -27,6 +28,7 @@ from wslowlevel import (
     Socket,
     WebSocketError,
     get_messages_factory,
+    prepare_websocket_frame,
     send_factory,
     send_handshake,
     send_message_factory,
@@ -82,10 +84,36 @@ async def pour(socket: Socket, options: dict[str, Any]) -> None:
     get_messages_factory(socket, **options)
     send = send_factory(socket)
     for number in range(128):
-        send(b"\x82\x7f" + (64 * 1024).to_bytes(8, "big") + number.to_bytes(4, "big") * (16 * 1024))
+        send(prepare_websocket_frame(number.to_bytes(4, "big") * (16 * 1024)))
 
 
-HANDLERS = {f"/{handler.__name__}": handler for handler in (echo, drop, ignore, fail, pour)}
+async def nap(socket: Socket, options: dict[str, Any]) -> None:
+    """Leave what comes unread for a while, then return."""
+    get_messages_factory(socket, **options)
+    await asyncio.sleep(0.3)
+
+
+async def race(socket: Socket, options: dict[str, Any]) -> None:
+    """Let two tasks send and a third one close, in the same turns of the loop."""
+    send = send_factory(socket)
+
+    async def send_numbers(sender: int) -> None:
+        for number in range(1000):
+            await send(prepare_websocket_frame(bytes([sender]) + number.to_bytes(2, "big")))
+            await asyncio.sleep(0)
+
+    async def close_soon() -> None:
+        for _ in range(random.randrange(50)):
+            await asyncio.sleep(0)
+        socket.close(4000, "raced")
+
+    results = await asyncio.gather(send_numbers(0), send_numbers(1), close_soon(), return_exceptions=True)
+    outcomes.update(f"race {type(result).__name__}" for result in results)
+    async for _ in get_messages_factory(socket, **options)():
+        pass
+
+
+HANDLERS = {f"/{handler.__name__}": handler for handler in (echo, drop, ignore, fail, pour, nap, race)}
 BYSTANDER = "/bystander"
 """Is echoed, and not counted among the outcomes."""
 
