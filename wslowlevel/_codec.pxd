@@ -137,6 +137,6 @@ cdef class Endpoint:
     cdef readonly uint64_t passed, bytes_sent, high_water
     cdef uint8_t _mask_bit
 
-    cdef list _seen(self, list items)
+    cdef list _seen(self, _Decoder decoder, list items)
     cpdef bint passes(self, frame) except -1
     cpdef note_written(self, uint64_t size, uint64_t waiting)

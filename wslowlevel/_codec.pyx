@@ -1442,13 +1442,14 @@ cdef class Endpoint:
             Messages, or chunks, as they stood on the wire.
         """
         cdef list items = []
+        cdef _Decoder decoder = self.decoder  # held: whatever runs meanwhile may put another one in its place
         if self.failed:
             return items
         try:
-            items = self.decoder.feed(data)
+            items = decoder.feed(data)
         except errors.WebSocketError:
             pass
-        return self._seen(items)
+        return self._seen(decoder, items)
 
     def get_buffer(self, hint=-1):
         """Memory to receive into, see :meth:`wslowlevel.codec.MessageDecoder.get_buffer`."""
@@ -1457,16 +1458,17 @@ cdef class Endpoint:
     def buffer_updated(self, nbytes):
         """Decode what was received into the buffer; otherwise as `feed`."""
         cdef list items = []
+        cdef _Decoder decoder = self.decoder
         if self.failed:
             return items
         try:
-            items = self.decoder.buffer_updated(nbytes)
+            items = decoder.buffer_updated(nbytes)
         except errors.WebSocketError:
             pass
-        return self._seen(items)
+        return self._seen(decoder, items)
 
-    cdef list _seen(self, list items):
-        self.eventful = self.decoder.eventful
+    cdef list _seen(self, _Decoder decoder, list items):
+        self.eventful = decoder.eventful
         if self.eventful:
             self._see_events(items)
         return items

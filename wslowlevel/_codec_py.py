@@ -1283,7 +1283,8 @@ class Endpoint:
         Returns:
             Messages, or chunks, as they stood on the wire.
         """
-        return self._decoded(self.decoder.feed, data)
+        decoder = self.decoder
+        return self._decoded(decoder, decoder.feed, data)
 
     def get_buffer(self, hint: int = -1) -> memoryview:
         """Memory to receive into, see :meth:`wslowlevel.codec.MessageDecoder.get_buffer`."""
@@ -1292,16 +1293,17 @@ class Endpoint:
 
     def buffer_updated(self, nbytes: int) -> list[Any]:
         """Decode what was received into the buffer; otherwise as `feed`."""
-        return self._decoded(self.decoder.buffer_updated, nbytes)
+        decoder = self.decoder
+        return self._decoded(decoder, decoder.buffer_updated, nbytes)
 
-    def _decoded(self, decode: Callable[[Any], list[Any]], data: Buffer | int) -> list[Any]:
+    def _decoded(self, decoder: Any, decode: Callable[[Any], list[Any]], data: Buffer | int) -> list[Any]:
         if self.failed:
             return []
         try:
             items = decode(data)
         except errors.WebSocketError:
             items = []
-        self.eventful = self.decoder.eventful
+        self.eventful = decoder.eventful
         if self.eventful:
             self._see_events(items)
         return items

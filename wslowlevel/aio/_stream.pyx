@@ -1,4 +1,4 @@
-# cython: language_level=3, auto_pickle=False, autotestdict=False
+# cython: language_level=3, auto_pickle=False, autotestdict=False, nonecheck=True
 """what is decoded -> the task that waits for it; frames -> one write, compiled
 
 The twin of `_stream_py.py`, which says what is done and why.
@@ -154,7 +154,7 @@ cdef class Stream:
     def send(self, frame):
         if self.held or not self._connection.passes(frame):
             return self._send_other(frame)
-        self._append(<bytes>frame)
+        self._append(<bytes?>frame)
         return _sent(self)
 
     def enqueue(self, bytes frame not None):

@@ -1,0 +1,131 @@
+"""No Python program can crash the interpreter through the compiled modules, however it misuses their objects.
+
+Each object is made as it is meant to be, and by `__new__` alone; each of its attributes is read, set and deleted, and
+each of its methods called, with arguments of every kind, while others are at it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+MISUSE = r"""
+import asyncio, gc, itertools, random, sys, warnings
+
+warnings.simplefilter("ignore")  # a coroutine that nobody awaits is part of it
+from wslowlevel import _codec
+from wslowlevel.aio import _stream
+from wslowlevel.connection import Connection
+
+MADE = {
+    "Header": lambda: _codec.Header(1, 5),
+    "Frame": lambda: _codec.Frame(1, b"payload"),
+    "Message": lambda: _codec.Message(1, b"payload"),
+    "Chunk": lambda: _codec.Chunk(1, b"payload"),
+    "Utf8Validator": _codec.Utf8Validator,
+    "FrameDecoder": lambda: _codec.FrameDecoder(role="client"),
+    "MessageDecoder": lambda: _codec.MessageDecoder(role="client"),
+    "ChunkDecoder": lambda: _codec.ChunkDecoder(role="client"),
+    "Endpoint": lambda: Connection(role="client"),
+    "Stream": lambda: _stream.Stream(Connection(role="server"), limit=10),
+    "Sent": lambda: _stream.Sent(_stream.Stream(Connection(role="server"), limit=10)),
+    "Wakeup": lambda: _stream.Wakeup(asyncio.get_running_loop()),
+}
+TYPES = [kind for module in (_codec, _stream) for kind in vars(module).values()
+         if isinstance(kind, type) and kind.__module__ == module.__name__]
+KEPT = []
+SKIPPED = {"__class__", "__init_subclass__", "__subclasshook__", "__dir__", "__sizeof__"}
+
+
+class Liar(Connection):
+    def passes(self, frame):
+        return True
+
+
+def values():
+    connection = Connection(role="server")
+    return [
+        None, True, 0, -1, 5, 10**30, 1.5, "text", b"", b"\x81\x05Hello", b"\x82\x7f" + bytes(8), b"\xff" * 40,
+        bytearray(b"\x02\x03abc"), memoryview(bytearray(70_000)), memoryview(b"abcdef")[::2], [], [1, b"x"], (), {},
+        object(), len, type, connection, Liar(role="server"), _codec.Message(1, b"x"),
+        _codec.MessageDecoder(role="client"),
+        _stream.Wakeup(asyncio.get_running_loop()), asyncio.get_running_loop(), iter([1]), slice(0, 5), Exception("x"),
+    ]
+
+
+def attempt(call, *arguments, **named):
+    try:
+        result = call(*arguments, **named)
+    except (Exception, asyncio.CancelledError):
+        return
+    KEPT.append(result)
+    if len(KEPT) > 5000:
+        del KEPT[:2500]
+
+
+def misuse(make, chance):
+    target = make()
+    names = [name for name in dir(target) if name not in SKIPPED]
+    for _ in range(60):
+        name, arguments = chance.choice(names), chance.choices(values(), k=chance.choice((0, 1, 1, 1, 2, 3)))
+        what = chance.random()
+        if what < 0.15:
+            attempt(setattr, target, name, (arguments or [None])[0])
+        elif what < 0.2:
+            attempt(delattr, target, name)
+        else:
+            try:
+                attribute = getattr(target, name)
+            except Exception:
+                continue
+            KEPT.append(attribute)
+            if callable(attribute):
+                attempt(attribute, *arguments)
+        if what > 0.98:
+            gc.collect(0)
+
+
+async def main():
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    chance = random.Random(int(sys.argv[1]))
+    for kind in TYPES:
+        makes = [lambda: kind.__new__(kind)]
+        if kind.__name__ in MADE:
+            makes += 2 * [MADE[kind.__name__]]
+        for make in makes:
+            try:
+                make()
+            except TypeError:
+                continue
+            for _ in range(25):
+                misuse(make, chance)
+    functions = [f for m in (_codec, _stream) for f in vars(m).values() if callable(f) and not isinstance(f, type)]
+    functions = [f for f in functions if getattr(f, "__module__", "").startswith("wslowlevel._codec")]
+    for function in functions:
+        for count in (0, 1, 2, 3):
+            for _ in range(60):
+                attempt(function, *chance.choices(values(), k=count))
+    for kept in KEPT:
+        if isinstance(kept, memoryview):
+            attempt(kept.tobytes)
+    await asyncio.sleep(0)
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+KEPT.clear()
+gc.collect()
+print("alive", len(TYPES))
+import os
+os._exit(0)  # what misused objects left in the loop is nobody's business
+"""
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("seed", range(4))
+def test_misuse(seed: int) -> None:
+    """P2, P3: whatever is called on whatever, with whatever, the interpreter lives."""
+    command = [sys.executable, "-X", "faulthandler", "-c", MISUSE, str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout.split()[:1]) == (0, ["alive"]), done.stderr[-3000:]
