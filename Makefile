@@ -5,7 +5,7 @@ BIN := .venv/bin
 BENCHMARK := -o python_files="bench_*.py" --benchmark-enable --benchmark-max-time=0.2 --benchmark-group-by=group \
 	--benchmark-columns=median,ops --benchmark-sort=name
 
-.PHONY: help build test lint types conformance conformance-full reliability bench bench-peers bench-echo bench-curves bench-guard \
+.PHONY: help build test lint types conformance conformance-full fuzz reliability bench bench-peers bench-echo bench-curves bench-guard \
 	bench-broadcast clean
 
 help:  ## list the verbs
@@ -37,6 +37,13 @@ conformance: build  ## the Autobahn test suite against both roles and both backe
 
 conformance-full: build  ## all of its sections: limits, performance and compression too
 	$(BIN)/python -m tests.autobahn.run --full
+
+.venv/fuzz: .venv/installed
+	WSLOWLEVEL_BUILD=require $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev,fuzz]'
+	touch $@
+
+fuzz: .venv/fuzz  ## bytes that break an invariant, sought for SECONDS (60 by default) from the kept corpus on
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
 
 reliability: .venv/fuzz  ## conformance, hostile peers in full amounts and fuzzing, into docs/reliability.md
 	$(BIN)/python -m tests.reliability

@@ -110,7 +110,8 @@ def flipped(data: bytes, flips: list[int]) -> bytes:
     return bytes(changed)
 
 
-LIMITS = st.one_of(st.none(), st.sampled_from([0, 1, 2, 3, 10, 125, 126, 300, 65535, 2**63 - 1]))
+LIMIT_VALUES = (None, 0, 1, 2, 3, 10, 125, 126, 300, 65535, 2**63 - 1)
+LIMITS = st.one_of(st.none(), st.sampled_from(LIMIT_VALUES))
 
 
 @st.composite
