@@ -16,7 +16,7 @@ from .vectors import KEY, naive_mask, patterned
 
 PHASES = range(4)
 LENGTHS = range(301)
-ALIGNMENTS = (0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 33, 63)
+ALIGNMENTS = range(64)
 LARGE = (*range(500, 525), 1023, 1024, 1025, 4095, 4096, 4097, 65535, 65536, 65537)
 GUARD = b"\xa5" * 64
 
@@ -33,16 +33,50 @@ def test_copies(codec: ModuleType, kernels: Iterator[str]) -> None:
             assert codec.apply_mask(masked, KEY, phase) == source[:length]
 
 
+def in_guards(payloads: list[bytes], alignment: int) -> tuple[bytearray, list[slice]]:
+    """All payloads in one memory, each at this distance from a multiple of 64 and between guards; where they are."""
+    memory, places = bytearray(), []
+    for payload in payloads:
+        memory += GUARD[len(memory) % 64 :] + GUARD + GUARD[:alignment]
+        places.append(slice(len(memory), len(memory) + len(payload)))
+        memory += payload
+    return memory + GUARD, places
+
+
 def test_in_place_at_every_alignment(codec: ModuleType, kernels: Iterator[str]) -> None:
-    source = patterned(max(LENGTHS))
+    """Nothing beside a payload is written, whatever its length and place (P4, CVE-2017-18922)."""
+    payloads = [patterned(length) for length in LENGTHS]
     for kernel in kernels:
         assert codec.kernel() == kernel
-        for alignment, length, phase in itertools.product(ALIGNMENTS, LENGTHS, PHASES):
-            before = GUARD + GUARD[:alignment]
-            memory = bytearray(before + source[:length] + GUARD)
-            with memoryview(memory)[len(before) : len(before) + length] as target:
-                codec.apply_mask_inplace(target, KEY, phase)
-            assert memory == before + naive(source[:length], KEY, phase) + GUARD, (kernel, alignment, length, phase)
+        for alignment, phase in itertools.product(ALIGNMENTS, PHASES):
+            memory, places = in_guards(payloads, alignment)
+            with memoryview(memory) as view:
+                for place in places:
+                    with view[place] as target:
+                        codec.apply_mask_inplace(target, KEY, phase)
+            masked, _ = in_guards([naive(payload, KEY, phase) for payload in payloads], alignment)
+            assert memory == masked, (kernel, alignment, phase)
+
+
+def test_copies_from_every_alignment(codec: ModuleType, kernels: Iterator[str]) -> None:
+    """A copy is masked, and its source and what stands beside it are as they were."""
+    payloads = [patterned(length) for length in LENGTHS]
+    for kernel in kernels:
+        for alignment, phase in itertools.product(ALIGNMENTS, PHASES):
+            memory, places = in_guards(payloads, alignment)
+            with memoryview(memory) as view:
+                copies = [codec.apply_mask(view[place], KEY, phase) for place in places]
+            assert copies == [naive(payload, KEY, phase) for payload in payloads], (kernel, alignment, phase)
+            assert memory == in_guards(payloads, alignment)[0]
+
+
+def test_bytes_that_everybody_shares_stay_as_they_are(codec: ModuleType, kernels: Iterator[str]) -> None:
+    """There is one `bytes` object of each single byte: a result never is, or changes, another's."""
+    for _ in kernels:
+        for value in range(256):
+            assert codec.apply_mask(bytes([value]), KEY) == bytes([value ^ KEY[0]])
+        assert [bytes([value])[0] for value in range(256)] == list(range(256))
+        assert codec.apply_mask(b"", KEY) == b"" == b""
 
 
 @pytest.mark.parametrize("length", LARGE)
