@@ -19,6 +19,7 @@ from wslowlevel import (
     Opcode,
     PayloadTooBig,
     ProtocolError,
+    Reason,
     State,
     encode_frame,
     prepare_websocket_frame,
@@ -383,6 +384,12 @@ def test_a_long_error_text_is_cut_between_characters(text: str, reason: str) -> 
 
 def test_the_peer_does_not_read_what_went_wrong_here() -> None:
     assert close_payload_for(KeyError("the password")) == b"\x03\xf3"
+
+
+@pytest.mark.parametrize("code", [CloseCode.NO_STATUS_RECEIVED, CloseCode.ABNORMAL_CLOSURE, CloseCode.TLS_HANDSHAKE])
+def test_a_code_that_stands_in_no_frame_is_told_as_a_mistake_of_ours(code: int) -> None:
+    error = ProtocolError("an extension says so", Reason.EXTENSION_DATA, code)
+    assert close_payload_for(error) == b"\x03\xf3"
 
 
 @pytest.mark.parametrize("frame", [b"\x88\x02\x03", b"\x88\x7e\x00\x02ab"])

@@ -42,6 +42,7 @@ from .wire import (
     RSV_SHIFT,
     CloseCode,
     Opcode,
+    is_close_code,
 )
 
 GROWTH = 64
@@ -506,10 +507,10 @@ def close_payload_for(error: BaseException) -> bytes:
     """The payload of the Close frame that tells the peer of an error.
 
     What the peer did is told in the error's own words, cut to what fits; of a mistake on our side it learns only that
-    there was one.
+    there was one, as it does where an extension names a code that stands in no frame.
     """
     code = getattr(error, "close_code", None)
-    if code is None:
+    if code is None or not is_close_code(code):
         return prepare_close_frame_payload(CloseCode.INTERNAL_ERROR)
     text = str(error).encode(errors="replace")
     return prepare_close_frame_payload(code, text[:MAX_CLOSE_REASON_LENGTH].decode(errors="ignore"))
