@@ -5,7 +5,7 @@ BIN := .venv/bin
 BENCHMARK := -o python_files="bench_*.py" --benchmark-enable --benchmark-max-time=0.2 --benchmark-group-by=group \
 	--benchmark-columns=median,ops --benchmark-sort=name
 
-.PHONY: help build test lint types conformance conformance-full fuzz reliability bench bench-peers bench-echo bench-curves bench-guard \
+.PHONY: help build test lint types conformance conformance-full fuzz sanitize soak reliability bench bench-peers bench-echo bench-curves bench-guard \
 	bench-broadcast clean
 
 help:  ## list the verbs
@@ -44,6 +44,12 @@ conformance-full: build  ## all of its sections: limits, performance and compres
 
 fuzz: .venv/fuzz  ## bytes that break an invariant, sought for SECONDS (60 by default) from the kept corpus on
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
+
+sanitize: build  ## the suite on a build with AddressSanitizer and UndefinedBehaviorSanitizer; a quarter of an hour
+	$(BIN)/python -m tests.sanitize
+
+soak: build  ## good and bad peers for half an hour: does a server grow?
+	$(BIN)/python -m tests.hostile.soak
 
 reliability: .venv/fuzz  ## conformance, hostile peers in full amounts and fuzzing, into docs/reliability.md
 	$(BIN)/python -m tests.reliability

@@ -76,7 +76,7 @@ def test_bytes_that_everybody_shares_stay_as_they_are(codec: ModuleType, kernels
         for value in range(256):
             assert codec.apply_mask(bytes([value]), KEY) == bytes([value ^ KEY[0]])
         assert [bytes([value])[0] for value in range(256)] == list(range(256))
-        assert codec.apply_mask(b"", KEY) == b"" == b""
+        assert codec.apply_mask(b"", KEY) == b""
 
 
 @pytest.mark.parametrize("length", LARGE)
