@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import zlib
 from collections.abc import Callable
 
 import pytest
 
-from wslowlevel import Opcode
+from wslowlevel import (
+    Opcode,
+    PerMessageDeflate,
+    Request,
+    Socket,
+    connect,
+    get_messages_factory,
+    send_handshake,
+    send_message_factory,
+)
 from wslowlevel.wire import DEFAULT_MAX_SIZE, CloseCode
 
-from ..servers import RawClient, masked, masked_close, run, upgraded
+from ..servers import RawClient, both_loops, masked, masked_close, run, serving, upgraded
 from .siege import MIB, Siege
 
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
@@ -131,3 +142,33 @@ def test_connections_that_compressed_leave_nothing(siege: Siege, rounds: int) ->
     run("asyncio", converse(rounds))
     siege.about()
     assert siege.resident() <= before * 1.1
+
+
+@both_loops
+def test_sends_that_are_cancelled(loop_kind: str) -> None:
+    """aiohttp #11725: 1,000 compressed sends, some of them cancelled: every message that arrives inflates right."""
+    sent: list[bytes] = []
+
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        chance = random.Random(1)
+        await send_handshake(request, socket, extensions=[PerMessageDeflate()])
+        send_message = send_message_factory(socket)
+        for number in range(1000):
+            payload = b"%d " % number * chance.randrange(200)
+            sent.append(payload)
+            task = asyncio.ensure_future(send_message(payload))
+            if chance.random() < 0.5:
+                await asyncio.sleep(0)
+            if chance.random() < 0.5:
+                task.cancel()
+        await asyncio.wait([task])
+
+    async def main() -> None:
+        async with serving(handler) as server:
+            uri = f"ws://127.0.0.1:{server.port}/"
+            _, socket = await connect(uri, extensions=[PerMessageDeflate()])
+            async with socket:
+                messages = [message async for message in get_messages_factory(socket)()]
+        assert [message.payload for message in messages[:-1]] == sent
+
+    run(loop_kind, main())

@@ -214,3 +214,17 @@ def test_tiny_messages_without_end(siege: Siege, target: str, amount: int) -> No
     """Rule 5: a peer that sends as fast as it can does not hold up another connection, answered or not."""
     with siege.memory(at_most=4 * MIB):
         flood_beside_another(siege, target, masked(2, b""), amount)
+
+
+def test_a_handler_that_never_reads(siege: Siege) -> None:
+    """tornado #2341, aiohttp #9686: what nobody takes is bounded in bytes, whatever characters they make."""
+    text = masked(Opcode.TEXT, "\N{SLIGHTLY SMILING FACE}".encode() * 1000)
+    with siege.memory(at_most=MIB):
+        assert flood_beside_another(siege, "/linger", text, 64 * MIB) < 64 * MIB
+
+
+def test_echoes_that_are_never_read(siege: Siege) -> None:
+    """tungstenite, ws: echoes of 60 KB that nobody reads: the sender is held up, and little waits in memory."""
+    message = masked(Opcode.BINARY, bytes(60_000))
+    with siege.memory(at_most=4 * MIB):
+        assert flood_beside_another(siege, "/echo", message, 120 * MIB) < 16 * MIB

@@ -67,10 +67,10 @@ async def drop(socket: Socket, options: dict[str, Any]) -> None:
         outcomes[f"messages {counted}"] += 1
 
 
-async def ignore(socket: Socket, options: dict[str, Any]) -> None:
-    """Never read, until the connection is gone."""
+async def linger(socket: Socket, options: dict[str, Any]) -> None:
+    """Never read, until the peer has been held up for long enough."""
     get_messages_factory(socket, **options)
-    await asyncio.Event().wait()
+    await asyncio.sleep(2.0)
 
 
 async def fail(socket: Socket, options: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ async def race(socket: Socket, options: dict[str, Any]) -> None:
         pass
 
 
-HANDLERS = {f"/{handler.__name__}": handler for handler in (echo, drop, ignore, fail, pour, nap, race)}
+HANDLERS = {f"/{handler.__name__}": handler for handler in (echo, drop, linger, fail, pour, nap, race)}
 BYSTANDER = "/bystander"
 """Is echoed, and not counted among the outcomes."""
 
