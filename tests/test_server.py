@@ -28,6 +28,7 @@ from wslowlevel import (
 )
 from wslowlevel.http1 import encode_response
 
+from .scripted import timers
 from .servers import (
     RawClient,
     both_loops,
@@ -141,6 +142,27 @@ def test_nothing_behind_a_refused_request_is_read(loop_kind: str) -> None:
         assert (await raw.read_until_eof()).count(b"HTTP/1.1 ") == 1
 
     run_client(loop_kind, client, refused, on_request=page)
+
+
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n\r\n", handshake() + b"\x83\x80"], ids=["refused", "violating"])
+def test_nothing_waits_for_a_peer_that_is_gone(sent: bytes) -> None:
+    """What lingers for a peer that may still be sending is let go with it."""
+
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        await send_handshake(request, socket)
+        async for _ in get_messages_factory(socket)():
+            pass
+
+    async def main() -> None:
+        before = timers()
+        async with serving(handler) as server:
+            async with connecting(server.port) as raw:
+                await raw.send(sent)
+                await raw.read_until_eof()
+            await asyncio.sleep(0.05)
+            assert timers() == before
+
+    run("asyncio", main())
 
 
 @both_loops

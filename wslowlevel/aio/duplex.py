@@ -71,6 +71,7 @@ class Duplex(Stream, ABC):
 
         self._close_timeout = close_timeout
         self._close_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
 
     @property
     def state(self) -> State:
@@ -444,7 +445,7 @@ class Duplex(Stream, ABC):
         self._start_close_timer()
         if self.received is None or self._connection.error is not None:
             # The peer does not expect the end, and may be sending.
-            linger(self._transport)
+            self._linger_timer = linger(self._transport)
             self._discard()
         elif self.role == "server":
             # Both have said Close: the server closes first, so that TIME_WAIT is its own (§7.1.1).
@@ -469,8 +470,9 @@ class Duplex(Stream, ABC):
         self._fail_pings()
         if self._lane is not None:
             self._lane.end_all()
-        if self._close_timer is not None:
-            self._close_timer.cancel()
+        for timer in (self._close_timer, self._linger_timer):
+            if timer is not None:
+                timer.cancel()
 
     # -- What a subclass knows ----------------------------------------------------------------------------------------
 
@@ -533,9 +535,13 @@ def _owned(frame: object) -> bytes:
     return bytes(frame)
 
 
-def linger(transport: asyncio.Transport) -> None:
-    """End our direction now, and the other one a little later (see LINGER)."""
+def linger(transport: asyncio.Transport) -> asyncio.TimerHandle:
+    """End our direction now, and the other one a little later (see LINGER).
+
+    Returns:
+        What ends it, and holds the transport until then: to be cancelled when the peer is gone before.
+    """
     with suppress(OSError):  # asyncio lets it out where the peer has reset the connection meanwhile
         if transport.can_write_eof():
             transport.write_eof()
-    asyncio.get_running_loop().call_later(LINGER, transport.close)
+    return asyncio.get_running_loop().call_later(LINGER, transport.close)

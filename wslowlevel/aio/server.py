@@ -348,6 +348,7 @@ class HttpProtocol(asyncio.Protocol):
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADERS_SIZE)
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
         self._method = "GET"
         self._answered = False
         self._is_over_limit = server.is_full
@@ -408,8 +409,9 @@ class HttpProtocol(asyncio.Protocol):
     def _leave(self) -> None:
         self._server.requests.discard(self)
         self._server.refused.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._linger_timer):
+            if timer is not None:
+                timer.cancel()
         if not self.gone.done():
             self.gone.set_result(None)
 
@@ -454,7 +456,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         transport.write(encode_response(response, method=self._method))
         self._answered = True
-        linger(transport)
+        self._linger_timer = linger(transport)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(self._server.policy.close_timeout, self.drop)
