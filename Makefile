@@ -51,7 +51,7 @@ sanitize: build  ## the suite on a build with AddressSanitizer and UndefinedBeha
 soak: build  ## good and bad peers for half an hour: does a server grow?
 	$(BIN)/python -m tests.hostile.soak
 
-reliability: .venv/fuzz  ## conformance, hostile peers in full amounts and fuzzing, into docs/reliability.md
+reliability: .venv/fuzz  ## conformance, hostile peers, fuzzing, sanitizers, soak: an hour, into docs/reliability.md
 	$(BIN)/python -m tests.reliability
 
 bench: build  ## the backends compared on this machine, in under two minutes

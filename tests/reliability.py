@@ -167,12 +167,64 @@ def lines_of_fuzzing(figures: Figures) -> list[str]:
     ]
 
 
+# -- Sanitizers -------------------------------------------------------------------------------------------------------
+
+
+def measure_sanitizers(options: argparse.Namespace) -> Figures:
+    ended = subprocess.run([sys.executable, "-m", "tests.sanitize"], cwd=ROOT, check=False)
+    suite_of = ET.parse(ROOT / "build" / "sanitize.xml").getroot().find("testsuite")
+    assert suite_of is not None
+    return {
+        "good": ended.returncode == 0,
+        **{name: int(suite_of.attrib[name]) for name in ("tests", "failures", "errors")},
+    }
+
+
+def lines_of_sanitizers(figures: Figures) -> list[str]:
+    failed = figures["failures"] + figures["errors"]
+    return [
+        "## Sanitizers",
+        "",
+        "The suite on a build with AddressSanitizer, UndefinedBehaviorSanitizer and Cython's own checks.",
+        "",
+        *table(["build", "tests", "failed"], [("compiled", f"{figures['tests']:,}", failed)]),
+    ]
+
+
+# -- A long time ------------------------------------------------------------------------------------------------------
+
+
+def measure_soak(options: argparse.Namespace) -> Figures:
+    report = DIRECTORY / "soak-loops.json"
+    command = [sys.executable, "-m", "tests.hostile.soak", "--minutes", str(options.minutes), "--json", str(report)]
+    ended = subprocess.run(command, cwd=ROOT, check=False)
+    return {"good": ended.returncode == 0, "loops": json.loads(report.read_text())}
+
+
+def lines_of_soak(figures: Figures) -> list[str]:
+    rows = []
+    for loop, result in figures["loops"].items():
+        minutes, size = result["looks"][-1]
+        slope = result["bytes per minute"] / 1024
+        rows.append((loop, f"{minutes:.0f}", f"{result['peers']:,}", f"{size / 1024:,.0f}", f"{slope:+,.1f}"))
+    return [
+        "## A long time",
+        "",
+        "Good and bad peers, twenty at a time: conversations, violations, resets, bombs, silence. The slope is that of",
+        "the second half; descriptors and tasks are those of the beginning whenever all is quiet.",
+        "",
+        *table(["loop", "minutes", "peers", "memory at the end, KiB", "slope, KiB a minute"], rows),
+    ]
+
+
 # -- All of it --------------------------------------------------------------------------------------------------------
 
 PARTS = {
     "conformance": Part(measure_conformance, lines_of_conformance),
     "scenarios": Part(measure_scenarios, lines_of_scenarios),
     "fuzzing": Part(measure_fuzzing, lines_of_fuzzing),
+    "sanitizers": Part(measure_sanitizers, lines_of_sanitizers),
+    "soak": Part(measure_soak, lines_of_soak),
 }
 
 
@@ -202,7 +254,8 @@ def build_parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m tests.reliability", description=__doc__, formatter_class=form)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all of them")
-    parser.add_argument("--seconds", type=int, default=300, help="of fuzzing (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the soak (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=600, help="of fuzzing (default: %(default)s)")
     return parser
 
 
