@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -129,3 +130,65 @@ def test_misuse(seed: int) -> None:
     command = [sys.executable, "-X", "faulthandler", "-c", MISUSE, str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout.split()[:1]) == (0, ["alive"]), done.stderr[-3000:]
+
+
+STARVED = r"""
+import sys
+import _testcapi
+from wslowlevel import _codec as codec
+
+KEY = b"abcd"
+SMALL = codec.encode_frame(2, b"x" * 200, mask_key=KEY)
+LARGE = codec.encode_frame(1, b"y" * 300_000, mask_key=KEY)
+FRAGMENTS = codec.encode_frame(2, b"z" * 5000, fin=0, mask_key=KEY) + codec.encode_frame(0, b"z" * 9000, mask_key=KEY)
+BAD = b"\x83\x80" + KEY
+
+
+def feed(name, stream, way):
+    decoder = getattr(codec, name)(role="server", max_fragments=None)
+    for start in range(0, len(stream), 40_000):
+        piece = stream[start : start + 40_000]
+        if way:
+            decoder.feed(piece)
+        else:
+            lent = decoder.get_buffer()
+            lent[: len(piece)] = piece
+            decoder.buffer_updated(len(piece))
+
+
+CALLS = [
+    lambda name=name, stream=stream, way=way: feed(name, stream, way)
+    for name in ("FrameDecoder", "MessageDecoder", "ChunkDecoder")
+    for stream in (SMALL * 20, LARGE, FRAGMENTS, SMALL + BAD)
+    for way in (0, 1)
+] + [
+    lambda: codec.encode_frame(2, b"x" * 500, mask_key=KEY),
+    lambda: codec.prepare_websocket_frame(b"x" * 500, mask_key=True),
+    lambda: codec.apply_mask(b"x" * 500, KEY),
+    lambda: codec.parse_header(SMALL),
+    lambda: codec.Utf8Validator().feed(b"\xff"),
+]
+failed = 0
+for call in CALLS:
+    for allocation in range(120):
+        _testcapi.set_nomemory(allocation, allocation + 1)
+        try:
+            call()
+        except MemoryError:
+            failed += 1
+        except codec.errors.WebSocketError:
+            pass
+        finally:
+            _testcapi.remove_mem_hooks()
+print("alive", failed)
+"""
+
+
+@pytest.mark.any_backend
+@pytest.mark.skipif(find_spec("_testcapi") is None, reason="this Python cannot be starved of memory")
+def test_allocations_that_fail() -> None:
+    """P5: whichever allocation fails, it is a MemoryError, or nobody notices."""
+    done = subprocess.run([sys.executable, "-c", STARVED], capture_output=True, text=True, timeout=120, check=False)
+    said, failed = done.stdout.split() or ["", "0"]
+    assert (done.returncode, said) == (0, "alive"), done.stderr[-3000:]
+    assert int(failed) > 100
