@@ -29,6 +29,11 @@ def payloads(items: list[Any]) -> list[bytes]:
     return [item.payload for item in whole(items)]
 
 
+def most_lent(codec: ModuleType) -> int:
+    """Bytes that a decoder of the backend lends at most."""
+    return READ_SIZE if codec.kernel() == "python" else MAX_READ_SIZE
+
+
 def masked_frame(codec: ModuleType, opcode: int, payload: bytes, fin: int = 1) -> bytes:
     return bytes(codec.encode_frame(opcode, payload, fin=fin, mask_key=KEY))
 
@@ -113,7 +118,7 @@ class TestLending:
         before = MIB
         for remaining in (MIB, 300_000, MAX_READ_SIZE, MAX_READ_SIZE - 1, READ_SIZE + 1, READ_SIZE, READ_SIZE - 1, 1):
             decoder.feed(bytes(before - remaining))
-            assert len(decoder.get_buffer()) == max(min(remaining, MAX_READ_SIZE), READ_SIZE)
+            assert len(decoder.get_buffer()) == max(min(remaining, most_lent(codec)), READ_SIZE)
             before = remaining
 
     @pytest.mark.parametrize(
@@ -135,7 +140,7 @@ class TestLending:
         frames = masked_frame(codec, 2, bytes(size)) * (READ_SIZE // size + 1)
         decoder.get_buffer()[:nbytes] = frames[:nbytes]
         decoder.buffer_updated(nbytes)
-        assert len(decoder.get_buffer()) == (MAX_READ_SIZE if larger else READ_SIZE)
+        assert len(decoder.get_buffer()) == (most_lent(codec) if larger else READ_SIZE)
         decoder.buffer_updated(0)
         assert len(decoder.get_buffer()) == READ_SIZE
 

@@ -945,9 +945,9 @@ cdef class _Decoder:
             hint: bytes that the caller would like; the answer does not depend on it.
 
         Returns:
-            A writable view of 64 to 256 KiB, to be written to until the next call of any method and not after.
-            Inside a large payload the compiled FrameDecoder and MessageDecoder lend the memory of that payload itself,
-            so that nothing is copied.
+            A writable view of 64 KiB, to be written to until the next call of any method and not after. The compiled
+            decoders lend up to 256 KiB while much is due; inside a large payload its FrameDecoder and MessageDecoder
+            lend the memory of that payload itself, so that nothing is copied.
         """
         _integer(hint, "hint", -1, INT64_MAX)
         if self._busy:

@@ -29,7 +29,6 @@ from .wire import (
     LENGTH,
     LENGTH_16,
     LENGTH_64,
-    MANY_MESSAGES,
     MASK,
     MASK_KEY_LENGTH,
     MAX_CONTROL_LENGTH,
@@ -37,7 +36,6 @@ from .wire import (
     MAX_LENGTH_7,
     MAX_LENGTH_16,
     MAX_LENGTH_64,
-    MAX_READ_SIZE,
     MIN_HEADER_LENGTH,
     OPCODE,
     READ_SIZE,
@@ -753,7 +751,6 @@ class _Decoder(Generic[_Item]):
         self._closed = False
         self._eventful = False
         self._busy = False
-        self._is_busy_stream = False
         self._read_buffer: bytearray | None = None
 
         self._bytes_received = self._frames_received = self._messages_received = 0
@@ -837,21 +834,15 @@ class _Decoder(Generic[_Item]):
             hint: bytes that the caller would like; the answer does not depend on it.
 
         Returns:
-            A writable view of 64 to 256 KiB, to be written to until the next call of any method and not after.
-            Inside a large payload the compiled FrameDecoder and MessageDecoder lend the memory of that payload itself,
-            so that nothing is copied.
+            A writable view of 64 KiB, to be written to until the next call of any method and not after. The compiled
+            decoders lend up to 256 KiB while much is due; inside a large payload its FrameDecoder and MessageDecoder
+            lend the memory of that payload itself, so that nothing is copied.
         """
         _integer(hint, "hint", -1, MAX_LENGTH_64)
         if self._busy:
             raise errors.decoder_in_use()
-        self._read_buffer = self._new_read_buffer()
+        self._read_buffer = bytearray(READ_SIZE)
         return memoryview(self._read_buffer)
-
-    def _new_read_buffer(self) -> bytearray:
-        whole = self._fin and self._opcode in (Opcode.TEXT, Opcode.BINARY)
-        if self._in_payload and whole and self._remaining >= READ_SIZE:
-            return bytearray(_read_size(self._remaining))
-        return bytearray(MAX_READ_SIZE if self._is_busy_stream else READ_SIZE)
 
     def buffer_updated(self, nbytes: int) -> list[_Item]:
         """Decode the first `nbytes` bytes of what `get_buffer` lent; otherwise as `feed`."""
@@ -860,11 +851,7 @@ class _Decoder(Generic[_Item]):
             raise errors.buffer_not_taken()
         if size > len(self._read_buffer):
             raise errors.out_of_range("nbytes", size, 0, len(self._read_buffer))
-        items = self._decode(bytes(memoryview(self._read_buffer)[:size]))
-        # A full buffer that held several messages: there are more to come. So many that they are short stay apart, for
-        # what is done with all messages of a read is done before another connection has its turn.
-        self._is_busy_stream = size >= READ_SIZE and 1 < len(items) <= MANY_MESSAGES
-        return items
+        return self._decode(bytes(memoryview(self._read_buffer)[:size]))
 
     def _decode(self, data: bytes) -> list[_Item]:
         if self._busy:
@@ -1086,11 +1073,6 @@ class _Decoder(Generic[_Item]):
         raise NotImplementedError
 
 
-def _read_size(remaining: int) -> int:
-    """Bytes to receive at once while so many are due."""
-    return max(READ_SIZE, min(remaining, MAX_READ_SIZE))
-
-
 @final
 class FrameDecoder(_Decoder[Frame]):
     """bytes -> frames: every rule of RFC 6455 is checked, nothing is joined.
@@ -1210,9 +1192,6 @@ class ChunkDecoder(_Decoder[Chunk]):
         allow_rsv: int = 0,
     ) -> None:
         super().__init__(role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv)
-
-    def _new_read_buffer(self) -> bytearray:
-        return bytearray(_read_size(self._remaining if self._in_payload else 0))
 
     def _whole_item(self, first: int, payload: bytes, mask_key: bytes | None) -> Chunk:
         return Chunk._of(first & OPCODE, payload, 1, 1, 1, 1, *_RSV_BITS[first], int(mask_key is not None))

@@ -121,8 +121,8 @@ READ_SIZE = 64 * 1024
 """Bytes that ``get_buffer`` offers while headers and small payloads arrive."""
 
 MAX_READ_SIZE = 256 * 1024
-"""Bytes that ``get_buffer`` offers at most, inside a large payload and while many messages come at once: so many are
-unmasked while in cache."""
+"""Bytes that ``get_buffer`` of the compiled codec offers at most, inside a large payload and while many messages come
+at once: so many are unmasked while in cache. In pure Python they would have to be zeroed for each read first."""
 
 MANY_MESSAGES = 64
 """Messages of one read from which on the next one is not made larger."""
