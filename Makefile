@@ -45,7 +45,7 @@ conformance-full: build  ## all of its sections: limits, performance and compres
 fuzz: .venv/fuzz  ## bytes that break an invariant, sought for SECONDS (60 by default) from the kept corpus on
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
 
-sanitize: build  ## the suite on a build with AddressSanitizer and UndefinedBehaviorSanitizer; a quarter of an hour
+sanitize: build  ## the suite on a build with AddressSanitizer and UndefinedBehaviorSanitizer; half an hour
 	$(BIN)/python -m tests.sanitize
 
 soak: build  ## good and bad peers for half an hour: does a server grow?
