@@ -307,6 +307,18 @@ class TestReentrancy:
         assert seen
         assert seen <= SETTLED
 
+    @EACH_DECODER
+    def test_a_finaliser_that_lends(self, codec: ModuleType, name: str) -> None:
+        decoder = getattr(codec, name)(role="client")
+        views = []
+        with eager_collection():
+            for _ in range(100):
+                Cycle(decoder.get_buffer)
+                views.append(decoder.get_buffer())
+                views[-1][:] = b"\xaa" * len(views[-1])
+        scribble()
+        assert all(bytes(view) == b"\xaa" * len(view) for view in views)
+
     if sys.version_info >= (3, 12):
 
         @EACH_DECODER

@@ -952,8 +952,10 @@ cdef class _Decoder:
         _integer(hint, "hint", -1, INT64_MAX)
         if self._busy:
             raise errors.decoder_in_use()
-        self._read_buffer = self._new_read_buffer()
-        return memoryview(self._read_buffer)
+        # Held here: a view that is made may have garbage collected, and with it run whatever calls this again.
+        cdef _Lent lent = self._new_read_buffer()
+        self._read_buffer = lent
+        return memoryview(lent)
 
     cdef _Lent _new_read_buffer(self):
         cdef bint whole = self._fin and self._opcode in (TEXT, BINARY)
