@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,43 @@ def test_a_wheel_holds_the_compiled_codec_and_its_contract(tree: Path, tmp_path:
     assert {"wslowlevel/echo.html", "wslowlevel/aio/server.py", "wslowlevel/_codec_py.py"} <= names
     assert not [name for name in names if name.endswith((".c", ".pyx")) or name.startswith(("tests", "examples"))]
     assert run_installed(wheel_of(tree), tmp_path / "env", SAY_BACKEND) == "cython b'ABC'\n"
+    builds_against_it(tmp_path / "env")
+
+
+USE_FAST = """
+import fast, wslowlevel
+from wslowlevel import encode_frame
+for mask_key in (None, b"mask"):
+    for payload in (b"", b"abc", bytes(range(256)) * 300):
+        assert fast.payload_of(encode_frame(2, payload, mask_key=mask_key) + b"more") == payload
+for wrong in (b"\\x82", b"\\x82\\x03ab", b"\\x82\\x7e\\x00\\x03abc", b"\\x82\\xff" + b"\\xff" * 12):
+    try:
+        fast.payload_of(wrong)
+    except ValueError:
+        continue
+    raise AssertionError(wrong)
+stream = encode_frame(1, "häh".encode(), mask_key=b"mask") + encode_frame(1, b"b", mask_key=b"mask")
+assert fast.texts_of(stream) == ["häh", "b"]
+try:
+    fast.texts_of(b"\\x81\\x01a")
+except wslowlevel.ProtocolError as error:
+    print(error.reason.name)
+"""
+
+
+def builds_against_it(environment: Path) -> None:
+    """The module of docs/cython.md, built by the Cython of this environment against the wheel installed there."""
+    page = (ROOT / "docs" / "cython.md").read_text(encoding="utf-8")
+    for name, code in re.findall(r"^```(?:cython|python)\n# (\S+)\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        (environment / name).write_text(f"# cython: language_level=3\n{code}", encoding="utf-8")
+    (site,) = environment.glob("lib/python*/site-packages")
+    places = {**CLEAN, "PYTHONPATH": f"{environment}{os.pathsep}{site}"}
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    built = subprocess.run(command, cwd=environment, env=places, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    command = [str(environment / "bin" / "python"), "-c", USE_FAST]
+    used = subprocess.run(command, cwd=environment, env=places, capture_output=True, text=True, check=False)
+    assert (used.stdout, used.stderr) == ("NOT_MASKED\n", "")
 
 
 def test_without_a_compiler_the_package_runs_on_pure_python(tree: Path, tmp_path: Path) -> None:
@@ -105,4 +143,4 @@ def test_a_pure_build_is_a_wheel_for_every_platform(tree: Path) -> None:
 def test_another_word_for_the_build_is_refused(tree: Path) -> None:
     result = build(tree, WSLOWLEVEL_BUILD="fast")
     assert result.returncode != 0
-    assert "WSLOWLEVEL_BUILD must be one of auto, require, pure, not 'fast'" in result.stderr + result.stdout
+    assert "WSLOWLEVEL_BUILD must be one of auto, require, pure, debug, not 'fast'" in result.stderr + result.stdout

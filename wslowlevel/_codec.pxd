@@ -1,4 +1,8 @@
-"""The compiled codec for other Cython modules: `from wslowlevel cimport _codec`."""
+"""The compiled codec for other Cython modules: `from wslowlevel cimport _codec`
+
+What they may use are the functions below and the classes with their attributes, methods and `decode`; what begins with
+an underscore is the codec's own. It compiles with the directory of the package among the include_dirs.
+"""
 
 from cpython.object cimport PyObject
 from libc.stddef cimport size_t
@@ -18,6 +22,27 @@ cdef extern from "_kernels.h" nogil:
     void ws_mask(uint8_t *dst, const uint8_t *src, size_t n, const uint8_t *key, size_t offset)
     void ws_keep_blocks_of(size_t n)
     size_t ws_utf8_check(ws_utf8 *state, const uint8_t *p, size_t n)
+
+
+cdef struct FrameHeader:  # RFC 6455 §5.2
+    uint8_t fin, rsv, opcode, mask  # rsv: the three bits as one number, 0 to 7
+    uint8_t mask_key[4]  # only if mask is 1
+    uint64_t payload_length  # bytes, 0 to 2**63 - 1
+    size_t length  # bytes of the header itself, 2 to 14; written by read_header, ignored by write_header
+
+
+# XORs n bytes with a masking key of 4 bytes, from its byte `offset % 4` on (§5.3). `out` is `data`, or does not overlap.
+cdef void mask(uint8_t *out, const uint8_t *data, size_t n, const uint8_t *key, size_t offset) noexcept nogil
+
+# 1: the header is there; 0: n bytes do not hold all of it; -1: its length is over 63 bits, or not in its shortest form.
+cdef int read_header(const uint8_t *data, size_t n, FrameHeader *header) noexcept nogil
+
+# Writes 2 to 14 bytes -> how many; `out` has room for 14.
+cdef size_t write_header(uint8_t *out, const FrameHeader *header) noexcept nogil
+
+# Checks a piece of a text (§8.1) -> the index of its first bad byte, n if there is none. `state` is zeroed before the
+# first piece; `state.due` is how many bytes the last character still lacks.
+cdef size_t check_utf8(ws_utf8 *state, const uint8_t *data, size_t n) noexcept nogil
 
 
 cdef class Header:
@@ -96,7 +121,7 @@ cdef class _Decoder:
 
     cdef int _begin_stream(self) except -1
     cdef _Lent _new_read_buffer(self)
-    cdef list _decode(self, const uint8_t *p, Py_ssize_t n)
+    cdef list decode(self, const uint8_t *p, Py_ssize_t n)  # as `feed`, from memory that nothing else changes meanwhile
     cdef int _parse(self, const uint8_t *p, Py_ssize_t n, list items) except -1
     cdef Py_ssize_t _read_header(self, const uint8_t *p, Py_ssize_t n) except -1
     cdef int _check_first_byte(self, uint8_t first) except -1

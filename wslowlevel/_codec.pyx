@@ -431,28 +431,37 @@ cdef bytes _frame(uint8_t first, const uint8_t *p, Py_ssize_t n, const uint8_t *
     return frame
 
 
-cdef inline Py_ssize_t _header_length(uint8_t second) noexcept:
+cdef inline Py_ssize_t _header_length(uint8_t second) noexcept nogil:
     cdef uint8_t length = second & LENGTH
     return 2 + (2 if length == LENGTH_16 else 8 if length == LENGTH_64 else 0) + (
         MASK_KEY_LENGTH if second & MASK else 0
     )
 
 
-cdef uint64_t _payload_length(const uint8_t *head) except? 1:
+cdef inline uint64_t _stated_length(const uint8_t *head) noexcept nogil:
+    """The payload length that stands there, allowed or not."""
     cdef uint64_t length = head[1] & LENGTH
     cdef int i
     if length == LENGTH_16:
-        length = <uint64_t>head[2] << 8 | head[3]
-        if length <= MAX_LENGTH_7:
-            raise errors.length_not_minimal(length, 16)
-    elif length == LENGTH_64:
+        return <uint64_t>head[2] << 8 | head[3]
+    if length == LENGTH_64:
         length = 0
         for i in range(2, 10):
             length = length << 8 | head[i]
-        if length > <uint64_t>INT64_MAX:
-            raise errors.length_too_big(length)
-        if length <= MAX_LENGTH_16:
-            raise errors.length_not_minimal(length, 64)
+    return length
+
+
+cdef inline bint _is_minimal(uint8_t second, uint64_t length) noexcept nogil:
+    cdef uint8_t form = second & LENGTH
+    return form < LENGTH_16 or length > <uint64_t>(MAX_LENGTH_7 if form == LENGTH_16 else MAX_LENGTH_16)
+
+
+cdef uint64_t _payload_length(const uint8_t *head) except? 1:
+    cdef uint64_t length = _stated_length(head)
+    if length > <uint64_t>INT64_MAX:
+        raise errors.length_too_big(length)
+    if not _is_minimal(head[1], length):
+        raise errors.length_not_minimal(length, 16 if head[1] & LENGTH == LENGTH_16 else 64)
     return length
 
 
@@ -481,7 +490,7 @@ cdef int _first_byte(object opcode, object fin, object rsv1, object rsv2, object
     )
 
 
-cdef Py_ssize_t _write_header(uint8_t *head, uint8_t first, uint64_t length, const uint8_t *key) noexcept:
+cdef Py_ssize_t _write_header(uint8_t *head, uint8_t first, uint64_t length, const uint8_t *key) noexcept nogil:
     """Returns how many of the 14 bytes it wrote."""
     cdef uint8_t mask = MASK if key != NULL else 0
     cdef Py_ssize_t end = 2
@@ -934,7 +943,7 @@ cdef class _Decoder:
         cdef Py_buffer view
         _get_buffer(data, &view, "data")
         try:
-            return self._decode(<uint8_t *>view.buf, view.len)
+            return self.decode(<uint8_t *>view.buf, view.len)
         finally:
             PyBuffer_Release(&view)
 
@@ -974,11 +983,11 @@ cdef class _Decoder:
             raise errors.buffer_not_taken()
         if size > lent._size:
             raise errors.out_of_range("nbytes", size, 0, lent._size)
-        cdef list items = self._decode(lent._start, size)
+        cdef list items = self.decode(lent._start, size)
         self._is_busy_stream = size >= READ_SIZE and 1 < len(items) <= MANY_MESSAGES
         return items
 
-    cdef list _decode(self, const uint8_t *p, Py_ssize_t n):
+    cdef list decode(self, const uint8_t *p, Py_ssize_t n):
         if self._busy:
             raise errors.decoder_in_use()
         self.bytes_received += n
@@ -1499,3 +1508,33 @@ cdef class Endpoint:
         """
         self.bytes_sent += size
         self.high_water = max(self.high_water, waiting)
+
+
+# -- For other Cython modules (see _codec.pxd) ------------------------------------------------------------------------
+
+
+cdef void mask(uint8_t *out, const uint8_t *data, size_t n, const uint8_t *key, size_t offset) noexcept nogil:
+    ws_mask(out, data, n, key, offset)
+
+
+cdef int read_header(const uint8_t *data, size_t n, FrameHeader *header) noexcept nogil:
+    if n < MIN_HEADER_LENGTH or <Py_ssize_t>n < _header_length(data[1]):
+        return 0
+    header.length = _header_length(data[1])
+    header.payload_length = _stated_length(data)
+    if header.payload_length > <uint64_t>INT64_MAX or not _is_minimal(data[1], header.payload_length):
+        return -1
+    header.fin, header.opcode, header.rsv = data[0] >> 7, data[0] & OPCODE, (data[0] & RSV) >> RSV_SHIFT
+    header.mask = data[1] >> 7
+    if header.mask:
+        memcpy(header.mask_key, data + header.length - MASK_KEY_LENGTH, MASK_KEY_LENGTH)
+    return 1
+
+
+cdef size_t write_header(uint8_t *out, const FrameHeader *header) noexcept nogil:
+    cdef uint8_t first = header.fin << 7 | header.rsv << RSV_SHIFT | header.opcode
+    return _write_header(out, first, header.payload_length, header.mask_key if header.mask else NULL)
+
+
+cdef size_t check_utf8(ws_utf8 *state, const uint8_t *data, size_t n) noexcept nogil:
+    return ws_utf8_check(state, data, n)
