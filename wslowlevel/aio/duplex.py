@@ -24,7 +24,7 @@ from ..connection import Connection, Counters, State
 from ..errors import ConnectionLost, InvalidHandshake
 from ..extensions import Extension
 from ..frames import prepare_websocket_frame
-from ..http1 import encode_response, response_to
+from ..http1 import Response, encode_response, response_to
 from ..pipeline import Outgoing
 from ..wire import CONTROL, JOIN_LIMIT, CloseCode, Opcode
 from .sending import Held, Lane
@@ -393,8 +393,16 @@ class Duplex(Stream, ABC):
         Raises:
             ValueError: the error carries a status or a header that cannot be sent; nothing was.
         """
+        self.respond(response_to(error))
+
+    def respond(self, response: Response) -> None:
+        """Answer the opening handshake with an HTTP response, unless it was answered before, and end the connection.
+
+        Raises:
+            ValueError: a status or a header that cannot be sent; nothing was.
+        """
         if not self._answered and not self._ended:
-            answer = encode_response(response_to(error))
+            answer = encode_response(response)
             self._answered = True
             self._enqueue_head(answer)
             self._end()

@@ -134,6 +134,11 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         Raises:
             TypeError, ValueError: a code or a reason that may not be sent.
         """
+        self.wind_down(code, reason)
+        await self.wait_closed()
+
+    def wind_down(self, code: int | None = None, reason: str = "") -> None:
+        """Close, and drop what still arrives: the connection is gone within `close_timeout`, as after `finish`."""
         if not self._configured:
             self.configure()
         if self.handshake_sent:
@@ -143,7 +148,6 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         self._start_close_timer()
         self._discard()
         self._answer_end()
-        await self.wait_closed()
 
     # -- Called by the transport --------------------------------------------------------------------------------------
 
@@ -174,6 +178,8 @@ class Socket(Duplex, asyncio.BufferedProtocol):
             self._early += lent[:nbytes]
             if self._has_begun:
                 self._begin()
+            else:
+                self._update_reading()
 
     def eof_received(self) -> bool:
         if self._connection.received is not None and not self._ended and self.get_extra_info("ssl_object") is None:
@@ -234,18 +240,21 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         self._update_reading()
 
     def _update_reading(self) -> None:
-        """Read while there is room for messages, and for the answers that the peer makes us queue without reading."""
         if self._transport is None or self._connection.state is State.CLOSED:
             return
-        room = self._undelivered <= READ_LIMIT and self.queued < WRITE_LIMIT and self._connection.error is None
-        room = room and self._full_reads < FULL_READS
-        wanted = self._discarding or (self._configured and self.handshake_sent and room)
+        wanted = self._wants_to_read()
         if wanted and not self._is_reading:
             self._transport.resume_reading()
             self._resumed += 1
         elif not wanted and self._is_reading:
             self._transport.pause_reading()
         self._is_reading = wanted
+
+    def _wants_to_read(self) -> bool:
+        """While there is room for messages, and for the answers that the peer makes us queue without reading."""
+        room = self._undelivered <= READ_LIMIT and self.queued < WRITE_LIMIT and self._connection.error is None
+        room = room and self._full_reads < FULL_READS
+        return self._discarding or (self._configured and self.handshake_sent and room)
 
     # -- Out ----------------------------------------------------------------------------------------------------------
 
