@@ -5,7 +5,7 @@ BIN := .venv/bin
 BENCHMARK := -o python_files="bench_*.py" --benchmark-enable --benchmark-max-time=0.2 --benchmark-group-by=group \
 	--benchmark-columns=median,ops --benchmark-sort=name
 
-.PHONY: help build test lint types conformance conformance-full fuzz sanitize soak reliability bench bench-peers bench-echo bench-curves bench-guard \
+.PHONY: help build test lint types conformance conformance-full fuzz sanitize soak reliability dropin-suites bench bench-peers bench-echo bench-curves bench-guard \
 	bench-broadcast clean
 
 help:  ## list the verbs
@@ -53,6 +53,9 @@ soak: build  ## good and bad peers for half an hour: does a server grow?
 
 reliability: .venv/fuzz  ## conformance, hostile peers, fuzzing, sanitizers, soak: an hour, into docs/reliability.md
 	$(BIN)/python -m tests.reliability
+
+dropin-suites: build  ## other libraries' own tests, with ours in place and without; a few minutes
+	$(BIN)/python -m tests.suites
 
 bench: build  ## the backends compared on this machine, in under two minutes
 	$(BIN)/python -m pytest benchmarks $(BENCHMARK)

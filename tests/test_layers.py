@@ -26,12 +26,12 @@ LAYERS = (
     {"pipeline"},
     {"connection", "deflate", "handshake"},
     {"keepalive"},
-    {"aio"},
-    {"__init__", "__main__", "echo"},
+    {"aio", "dropin"},
+    {"__init__", "__main__", "echo", "uvicorn"},
 )
 """Each may import from its own layer and from those before it."""
 
-WITH_IO = {"aio", "__init__", "__main__", "echo"}
+WITH_IO = {"aio", "dropin", "__init__", "__main__", "echo", "uvicorn"}
 IO = {"_socket", "_ssl", "asyncio", "select", "selectors", "socket", "socketserver", "ssl", "uvloop"}
 
 
@@ -67,6 +67,8 @@ def imported_by(node: ast.AST, module: str) -> Iterator[str]:
         yield from (name if name[1:] in SOURCES else base for name in names)
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "import_module":
         name = node.args[0]
+        if module == "dropin.__init__":
+            return  # one of its own modules, by the name of a library
         assert isinstance(name, ast.Constant), "a module is imported by a name that cannot be read here"
         path = str(name.value)  # against the package that the module stands in
         yield absolute(module, 1, path[1:]) if path.startswith(".") else path

@@ -1,4 +1,4 @@
-"""arguments -> an echo server to look at, or what is installed: the command line"""
+"""arguments -> an echo server to look at, what is installed, or a program with the drop-in: the command line"""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import runpy
+import shutil
 import signal
 import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from . import __version__
+from . import __version__, dropin
 from .aio.server import Server, serve
 from .codec import BACKEND, BACKENDS, kernel
+from .dropin.gains import gains
 from .echo import Application
 
 DESCRIPTION = "Low-level WebSocket (RFC 6455): an echo server that shows every frame, and what is installed here."
@@ -35,6 +38,19 @@ Print the version, the codec backend (cython or python), its SIMD kernel, the Py
 The environment variable WSLOWLEVEL_BACKEND (auto, cython, python) chooses the backend of every program.
 """
 
+DROPIN = """\
+Without PROGRAM: print which of the WebSocket libraries that are installed here the drop-in makes faster, what it
+replaces of each, and by how much that gains, measured now (it takes some seconds).
+
+With PROGRAM: run it with the drop-in installed. PROGRAM is a file, the name of a command that is a Python script, or -m
+and a module. Processes that it starts are not covered: there, call wslowlevel.dropin.install().
+"""
+
+DROPIN_EXAMPLES = (
+    "python -m wslowlevel dropin",
+    "python -m wslowlevel dropin server.py --port 9000",
+    "python -m wslowlevel dropin -m uvicorn app:app --ws wsproto",
+)
 ECHO_EXAMPLE = "python -m wslowlevel echo --port 9000 --backend python"
 INFO_EXAMPLE = "python -m wslowlevel info"
 
@@ -48,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "info":
         print(info())
         return 0
+    if options.command == "dropin":
+        if options.module is None and not options.program:
+            return show_dropin()
+        return run_with_dropin(options.module or options.program, is_module=options.module is not None)
     try:
         choose_backend(options.backend)
         asyncio.run(run_echo(options.host, options.port))
@@ -73,6 +93,11 @@ def build_parser() -> argparse.ArgumentParser:
     echo.add_argument("--port", default=8765, type=port_number, help="0 for any free one (default: %(default)s)")
     echo.add_argument("--backend", default="auto", choices=BACKENDS, help="codec to use (default: cython if built)")
     commands.add_parser("info", help="print version, backend and SIMD kernel", **texts(INFO, INFO_EXAMPLE))
+    others = commands.add_parser("dropin", help="make other libraries faster", **texts(DROPIN, *DROPIN_EXAMPLES))
+    others.add_argument("-m", dest="module", nargs=argparse.REMAINDER, metavar="MODULE [ARGS...]", help="likewise")
+    others.add_argument(
+        "program", nargs=argparse.REMAINDER, metavar="PROGRAM [ARGS...]", help="what to run, if anything"
+    )
     return parser
 
 
@@ -129,6 +154,41 @@ def info() -> str:
     found = importlib.util.find_spec("uvloop") is not None
     uvloop = f"{importlib.metadata.version('uvloop')}, not used unless a program asks for it" if found else "not found"
     return "\n".join(f"{name:<8} {value}" for name, value in {**about(), "uvloop": uvloop}.items())
+
+
+def show_dropin() -> int:
+    """Print what can be replaced of each library, and what that gains."""
+    for row in dropin.status():
+        what = f"{row.library} {row.version or ''}".strip()
+        print(f"{what:<24} {f'{row.seam} -> {row.replacement}' if row.seam else row.state}")
+    for library in dict.fromkeys(row.library for row in dropin.status() if row.seam):
+        print()
+        for name, (without, with_it) in gains(library).items():
+            times = f"{in_words(without)} -> {in_words(with_it)}"
+            print(f"{library:<24} {name:<20} {times:<22} {without / with_it:8.1f} x")
+    return 0
+
+
+def in_words(seconds: float) -> str:
+    return f"{seconds * 1e6:,.1f} us" if seconds < 1e-3 else f"{seconds * 1e3:,.1f} ms"
+
+
+def run_with_dropin(program: Sequence[str], *, is_module: bool) -> int:
+    """Run a program in this process, as its own `__main__`, with the drop-in installed."""
+    if not program:
+        return fail("-m needs the name of a module")
+    sys.argv = list(program)
+    dropin.install()
+    if is_module:
+        sys.path.insert(0, os.getcwd())
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        return 0
+    path = sys.argv[0] if os.path.exists(sys.argv[0]) else shutil.which(sys.argv[0])
+    if path is None:
+        return fail(f"no file and no command is named {sys.argv[0]}")
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
+    runpy.run_path(path, run_name="__main__")
+    return 0
 
 
 def cause_of(error: OSError | UnicodeError) -> str:
