@@ -16,6 +16,7 @@ import os
 import platform
 import shutil
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -181,6 +182,41 @@ async def serve_tornado() -> int:
     return int(sockets[0].getsockname()[1])
 
 
+# -- uvicorn, with an application of Starlette, and each of the protocols that it can be given ------------------------
+
+
+async def serve_uvicorn(protocol: str) -> int:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.routing import WebSocketRoute
+    from starlette.websockets import WebSocket
+
+    async def echo(socket: WebSocket) -> None:
+        await socket.accept()
+        while (message := await socket.receive())["type"] == "websocket.receive":
+            if message.get("text") is not None:
+                await socket.send_text(message["text"])
+            else:
+                await socket.send_bytes(message["bytes"])
+
+    options: dict[str, Any] = {"ws_max_size": MAX_SIZE, "ws_per_message_deflate": False, "ws_ping_interval": None}
+    config = uvicorn.Config(
+        Starlette(routes=[WebSocketRoute("/", echo)]),
+        host=HOST,
+        port=0,
+        ws=protocol,
+        http="httptools",
+        lifespan="off",
+        log_level="error",
+        **options,
+    )
+    server = uvicorn.Server(config)
+    KEPT.append(asyncio.create_task(server.serve()))
+    while not server.started:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    return int(server.servers[0].sockets[0].getsockname()[1])
+
+
 # -- What stands for the C extensions of each: without them it would not be at its best -------------------------------
 
 SERVERS = {
@@ -195,7 +231,13 @@ SERVERS = {
     "aiohttp": serve_aiohttp,
     "tornado": serve_tornado,
 }
-OTHERS = {"wslowlevel-at-once": serve_wslowlevel_at_once}
+OTHERS = {
+    "wslowlevel-at-once": serve_wslowlevel_at_once,
+    "uvicorn-wslowlevel": partial(serve_uvicorn, "wslowlevel.uvicorn:WebSocketProtocol"),
+    "uvicorn-websockets": partial(serve_uvicorn, "websockets"),
+    "uvicorn-websockets-sansio": partial(serve_uvicorn, "websockets-sansio"),
+    "uvicorn-wsproto": partial(serve_uvicorn, "wsproto"),
+}
 """Run only where they are asked for."""
 
 NODE = "ws"
