@@ -1,0 +1,1 @@
+"""The test suites of other libraries, with and without ours in place."""
