@@ -52,8 +52,8 @@ _BITS = {
 }
 """(fin, rsv, opcode) of each first byte of a frame but of fragmented control frames, and of unknown opcodes."""
 
-_WHOLE_MESSAGE = {FIN | Opcode.TEXT: TextMessage, FIN | Opcode.BINARY: BytesMessage}
-"""The event of each first byte of a message of one frame."""
+_WHOLE_MESSAGES = (FIN | Opcode.TEXT, FIN | Opcode.BINARY)
+"""The first byte of a message of one frame."""
 
 _LENGTHS = {LENGTH_16: (MAX_LENGTH_7 + 1, MAX_LENGTH_16), LENGTH_64: (MAX_LENGTH_16 + 1, MAX_LENGTH_64)}
 """The shortest and the longest payload of each form of a longer length (RFC 6455 §5.2)."""
@@ -182,24 +182,46 @@ class FrameProtocol(frame_protocol.FrameProtocol):
         self._close_arrived = True
         return frame
 
-    def take_messages(self, into: deque[Event]) -> None:
-        """Make events of the messages that are there in one frame each, up to a frame that is something else."""
+    def take_events(self, into: deque[Event]) -> bool:
+        """Make events of what is there, as far as nothing about it is unusual; tells whether something is left."""
         decoder = self._frame_decoder
         is_over = self._close_arrived or self._parse_more.gi_frame is None  # of a generator that ended with an error
-        if is_over or decoder.header is not None or decoder.extensions or self._message_decoder.opcode is not None:
+        if not (is_over or decoder.extensions):
+            if decoder.header is not None:
+                self._take_piece(decoder.header, into)
+            if decoder.header is None and self._message_decoder.opcode is None:
+                self._take_messages(into)
+        return bool(decoder.buffer.buffer)
+
+    def _take_piece(self, header: Header, into: deque[Event]) -> None:
+        """What has come of the payload of a frame, if it is one of a binary message."""
+        message = self._message_decoder
+        if message.opcode is not Opcode.BINARY or header.opcode & CONTROL:
             return
-        data, position = decoder.buffer.buffer, 0
+        frame = self._frame_decoder.process_buffer()
+        if frame is not None:
+            is_last = frame.frame_finished and frame.message_finished
+            if is_last:
+                message.opcode = None
+            into.append(data_event(BytesMessage, _binary(frame.payload), frame.frame_finished, is_last))
+
+    def _take_messages(self, into: deque[Event]) -> None:
+        """The messages that are there in one frame each, up to a frame that is something else."""
+        data, position = self._frame_decoder.buffer.buffer, 0
         while (found := find_payload(data, self.client, position)) is not None:
             start, end = found
             first = data[position]
-            if first not in _WHOLE_MESSAGE or end > len(data):
+            if first not in _WHOLE_MESSAGES or end > len(data):
                 break
             piece = data[start:end]
             payload = bytes(piece) if self.client else apply_mask(piece, data[start - MASK_KEY_LENGTH : start])
-            try:
-                into.append(message_event(first, payload))
-            except UnicodeDecodeError:
-                break
+            if first & OPCODE == Opcode.BINARY:
+                into.append(data_event(BytesMessage, _binary(payload)))
+            else:
+                try:
+                    into.append(data_event(TextMessage, payload.decode()))
+                except UnicodeDecodeError:
+                    break
             position = end
         del data[:position]
 
@@ -214,20 +236,22 @@ def events(self: Connection) -> Generator[Event, None, None]:
     """In place of `Connection.events`: the original is asked for each event that is not made here."""
     queue, protocol = self._events, self._proto
     while True:
+        is_more = True
         if not queue and type(protocol) is FrameProtocol:
-            protocol.take_messages(queue)
-        event = queue.popleft() if queue else next(_events(self), None)
+            is_more = protocol.take_events(queue)
+        event = queue.popleft() if queue else next(_events(self), None) if is_more else None
         if event is None:
             return
         yield event
 
 
-def message_event(first: int, payload: bytes) -> Event:
+def data_event(
+    kind: type[TextMessage | BytesMessage], data: Any, frame_finished: bool = True, message_finished: bool = True
+) -> Event:
     """As its class makes it, but for the time that a frozen dataclass takes to set its fields."""
-    event: Event = _new(_WHOLE_MESSAGE[first])
+    event: Event = _new(kind)
     fields = event.__dict__
-    fields["data"] = payload.decode() if first & OPCODE == Opcode.TEXT else _binary(payload)
-    fields["frame_finished"] = fields["message_finished"] = True
+    fields["data"], fields["frame_finished"], fields["message_finished"] = data, frame_finished, message_finished
     return event
 
 
