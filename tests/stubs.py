@@ -33,6 +33,9 @@ wslowlevel\._codec\.Endpoint\._see_events
 wslowlevel\.aio\._stream\.Stream\.(_early_buffer|_buffer_updated|_received|_update_reading|_raise_if_ended|_opened_batch)
 wslowlevel\.aio\._stream\.Stream\.(_send_other|_queue_grew|_note_full_read|wait_sent)
 
+# What Cython offers to other modules that it compiles.
+wslowlevel\._codec\.__pyx_capi__
+
 # It is there to say once what the decoders share; nobody makes one.
 wslowlevel\._codec(_py)?\._Decoder(\.__init__)?
 """
