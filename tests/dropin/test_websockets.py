@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -134,6 +135,11 @@ def test_keys_differ() -> None:
         assert len({Frame(Opcode.TEXT, b"").serialize(mask=True)[2:] for _ in range(100)}) == 100
     finally:
         dropin.uninstall("websockets")
+
+
+def test_keys_that_a_test_has_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "token_bytes", lambda size: b"mask"[:size])
+    same("websockets", lambda: Frame(Opcode.TEXT, b"payload").serialize(mask=True))
 
 
 # -- Masking ----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ that has arrived whole is parsed here, in one step; one that has not, or that br
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Callable, Generator, Sequence
 from types import ModuleType
@@ -38,6 +39,7 @@ _is_compiled = vars(websockets.frames)["apply_mask"] is not websockets.utils.app
 _mask = websockets.utils.apply_mask
 _parse = Frame.__dict__["parse"].__func__
 _serialize = Frame.serialize
+_token_bytes = secrets.token_bytes
 
 _BITS = {
     first: (Opcode(first & OPCODE), bool(first & FIN), bool(first & 0x40), bool(first & 0x20), bool(first & 0x10))
@@ -152,7 +154,8 @@ def _unmasked(buffer: bytearray, start: int, end: int) -> bytes:
 
 def serialize(self: Frame, *, mask: bool, extensions: Sequence[Extension] | None = None) -> bytes:
     """In place of `Frame.serialize`."""
-    if type(self.data) not in (bytes, bytearray) or type(self.opcode) is not Opcode:
+    is_usual = type(self.data) in (bytes, bytearray) and type(self.opcode) is Opcode
+    if not is_usual or secrets.token_bytes is not _token_bytes:  # somebody has said where masking keys come from
         return _serialize(self, mask=mask, extensions=extensions)
     self.check()
     frame = self
