@@ -170,7 +170,7 @@ def test_scope(loop_kind: str, http: str) -> None:
     app = Kept()
 
     async def talk() -> None:
-        async with serving(app, http=http, root_path="/root") as server:
+        async with serving(app, http=http, root_path="/base") as server:
             headers = ["X-Name: v\xe4lue", "X-Name: 2", "Sec-WebSocket-Protocol: a, b", "Sec-WebSocket-Protocol: c"]
             async with upgraded(port_of(server), *headers, target="/some%20path?a=b%20c") as client:
                 peer = client.writer.get_extra_info("sockname")
@@ -185,9 +185,9 @@ def test_scope(loop_kind: str, http: str) -> None:
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
         "scheme": "ws",
-        "root_path": "/root",
-        "path": "/root/some path",
-        "raw_path": b"/root/some%20path",
+        "root_path": "/base",
+        "path": "/base/some path",
+        "raw_path": b"/base/some%20path",
         "query_string": b"a=b%20c",
         "subprotocols": ["a", "b", "c"],
         "state": {},
