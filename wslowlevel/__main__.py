@@ -160,7 +160,8 @@ def show_dropin() -> int:
     """Print what can be replaced of each library, and what that gains."""
     for row in dropin.status():
         what = f"{row.library} {row.version or ''}".strip()
-        print(f"{what:<24} {f'{row.seam} -> {row.replacement}' if row.seam else row.state}")
+        seam = f"{'nothing' if row.seam == row.replacement else row.seam} -> {row.replacement}"
+        print(f"{what:<24} {seam if row.seam else row.state}")
     for library in dict.fromkeys(row.library for row in dropin.status() if row.seam):
         print()
         for name, (without, with_it) in gains(library).items():
