@@ -157,7 +157,7 @@ class FrameDecoder(frame_protocol.FrameDecoder):
         fin, rsv, opcode = _BITS[buffer[0]]
         if self.extensions or rsv != _NO_BITS:
             self.extension_processing(opcode, rsv, length)
-        self._mask_key = buffer[start - MASK_KEY_LENGTH : start]
+        self._mask_key = bytes(buffer[start - MASK_KEY_LENGTH : start])
         del buffer[:start]
         self.header = Header(fin, rsv, opcode, length, None)
         self.effective_opcode = opcode
@@ -167,7 +167,10 @@ class FrameDecoder(frame_protocol.FrameDecoder):
 
 
 class FrameProtocol(frame_protocol.FrameProtocol):
-    """In place of the class of this name."""
+    """In place of the class of this name.
+
+    What comes of the payload of a large binary message is kept apart from the buffer, and unmasked where it stands.
+    """
 
     _frame_decoder: FrameDecoder
     _parse_more: Any
@@ -176,6 +179,33 @@ class FrameProtocol(frame_protocol.FrameProtocol):
         super().__init__(client, extensions)
         self._frame_decoder = FrameDecoder(client, self.extensions)
         self._close_arrived = False
+        self._piece = b""
+
+    def receive_bytes(self, data: bytes) -> None:
+        self._join_piece()
+        if type(data) is bytes and self._is_piece(len(data)):
+            self._piece = data
+        else:
+            super().receive_bytes(data)
+
+    def received_frames(self) -> Generator[Frame, None, None]:
+        self._join_piece()
+        return super().received_frames()
+
+    def _join_piece(self) -> None:
+        """Whoever does not ask for events finds it in the buffer."""
+        if self._piece:
+            self._frame_decoder.receive_bytes(self._piece)
+            self._piece = b""
+
+    def _is_piece(self, size: int) -> bool:
+        """Whether so many bytes are of a binary message, and of the payload of the frame that is arriving."""
+        decoder = self._frame_decoder
+        header = decoder.header
+        if header is None or decoder.extensions or decoder.buffer.buffer or header.opcode & CONTROL:
+            return False
+        is_due = size <= header.payload_len - decoder.payload_consumed
+        return is_due and self._message_decoder.opcode is Opcode.BINARY and self._parse_more.gi_frame is not None
 
     def _process_close(self, frame: Frame) -> Frame:
         frame = super()._process_close(frame)
@@ -185,25 +215,27 @@ class FrameProtocol(frame_protocol.FrameProtocol):
     def take_events(self, into: deque[Event]) -> bool:
         """Make events of what is there, as far as nothing about it is unusual; tells whether something is left."""
         decoder = self._frame_decoder
+        if self._piece:
+            self._take_piece(into)
         is_over = self._close_arrived or self._parse_more.gi_frame is None  # of a generator that ended with an error
-        if not (is_over or decoder.extensions):
-            if decoder.header is not None:
-                self._take_piece(decoder.header, into)
-            if decoder.header is None and self._message_decoder.opcode is None:
-                self._take_messages(into)
+        is_between = decoder.header is None and self._message_decoder.opcode is None
+        if is_between and not (is_over or decoder.extensions):
+            self._take_messages(into)
         return bool(decoder.buffer.buffer)
 
-    def _take_piece(self, header: Header, into: deque[Event]) -> None:
-        """What has come of the payload of a frame, if it is one of a binary message."""
-        message = self._message_decoder
-        if message.opcode is not Opcode.BINARY or header.opcode & CONTROL:
-            return
-        frame = self._frame_decoder.process_buffer()
-        if frame is not None:
-            is_last = frame.frame_finished and frame.message_finished
-            if is_last:
-                message.opcode = None
-            into.append(data_event(BytesMessage, _binary(frame.payload), frame.frame_finished, is_last))
+    def _take_piece(self, into: deque[Event]) -> None:
+        decoder, piece = self._frame_decoder, self._piece
+        header = decoder.header
+        assert header is not None
+        payload = piece if self.client else apply_mask(piece, decoder._mask_key, decoder.payload_consumed)
+        self._piece = b""
+        decoder.payload_consumed += len(piece)
+        finished = decoder.payload_consumed == header.payload_len
+        if finished:
+            decoder.header = decoder.effective_opcode = None
+        if finished and header.fin:
+            self._message_decoder.opcode = None
+        into.append(data_event(BytesMessage, _binary(payload), finished, finished and header.fin))
 
     def _take_messages(self, into: deque[Event]) -> None:
         """The messages that are there in one frame each, up to a frame that is something else."""
