@@ -15,8 +15,8 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Message, Ping, 
 from wsproto.extensions import Extension, PerMessageDeflate
 from wsproto.frame_protocol import CloseReason, FrameProtocol, RsvBits
 
-from ..test_differential import profile, streams
-from ..vectors import KEY, REFUSED, VECTORS
+from ..test_differential import encoded, profile, streams
+from ..vectors import KEY, REFUSED, VECTORS, patterned
 from .seams import installed, same, told
 
 ROLES = {"server": ConnectionType.SERVER, "client": ConnectionType.CLIENT}
@@ -175,6 +175,27 @@ def test_events_that_were_not_taken_are_there_later() -> None:
         return first, [described(event) for event in connection.events()]
 
     same("wsproto", story)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("pauses", [(), (0,), (1,), (0, 1), (0, 2), (1, 2, 3)])
+def test_pieces_that_are_not_taken_at_once(role: str, pauses: tuple[int, ...]) -> None:
+    """After some reads nobody asks for events; of others, the frames are asked for in their place."""
+    key = KEY if role == "server" else None
+    frames = [encoded(2, patterned(9000), key), encoded(0x89, b"ping", key), encoded(0x80, patterned(6000), key)]
+    stream = b"".join([*frames, encoded(0x82, b"whole", key)])
+
+    def story(direct: bool) -> object:
+        connection = Connection(ROLES[role])
+        told_of: list[object] = []
+        for number, start in enumerate(range(0, len(stream), 2500)):
+            connection.receive_data(stream[start : start + 2500])
+            if number % 4 not in pauses:
+                told_of += connection._proto.received_frames() if direct else map(described, connection.events())
+        return [*told_of, *map(described, connection.events())]
+
+    for direct in (False, True):
+        same("wsproto", lambda direct=direct: story(direct))  # type: ignore[misc]
 
 
 def test_messages_between_control_frames_take_linear_time() -> None:
