@@ -1,7 +1,9 @@
 """The compiled codec for other Cython modules: `from wslowlevel cimport _codec`
 
 What they may use are the functions below and the classes with their attributes, methods and `decode`; what begins with
-an underscore is the codec's own. It compiles with the directory of the package among the include_dirs.
+an underscore is the codec's own. Nothing has to be on the include path.
+
+Memory belongs to the caller, who sees to it that nothing else writes there during a call; no call keeps a pointer.
 """
 
 from cpython.object cimport PyObject
@@ -9,23 +11,21 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 
 
-cdef extern from "_kernels.h" nogil:
-    ctypedef struct ws_kernel:
-        const char *name
+# Here and not in _kernels.h, which other modules must not include: each would mask with a kernel choice of its own.
+cdef extern from *:
+    """
+    #include <stdint.h>
 
+    typedef struct {
+        uint8_t due, lowest, highest; /* continuation bytes; the bounds of the next one */
+    } ws_utf8;
+    """
     ctypedef struct ws_utf8:
         uint8_t due
 
-    const int WS_KERNEL_COUNT
-    ws_kernel ws_kernel_in_use
-    ws_kernel ws_kernel_at(int index)
-    void ws_mask(uint8_t *dst, const uint8_t *src, size_t n, const uint8_t *key, size_t offset)
-    void ws_keep_blocks_of(size_t n)
-    size_t ws_utf8_check(ws_utf8 *state, const uint8_t *p, size_t n)
-
 
 cdef struct FrameHeader:  # RFC 6455 §5.2
-    uint8_t fin, rsv, opcode, mask  # rsv: the three bits as one number, 0 to 7
+    uint8_t fin, rsv, opcode, mask  # 0 or 1; the three bits as one number, 0 to 7; 0 to 15; 0 or 1
     uint8_t mask_key[4]  # only if mask is 1
     uint64_t payload_length  # bytes, 0 to 2**63 - 1
     size_t length  # bytes of the header itself, 2 to 14; written by read_header, ignored by write_header
@@ -34,14 +34,15 @@ cdef struct FrameHeader:  # RFC 6455 §5.2
 # XORs n bytes with a masking key of 4 bytes, from its byte `offset % 4` on (§5.3). `out` is `data`, or does not overlap.
 cdef void mask(uint8_t *out, const uint8_t *data, size_t n, const uint8_t *key, size_t offset) noexcept nogil
 
-# 1: the header is there; 0: n bytes do not hold all of it; -1: its length is over 63 bits, or not in its shortest form.
+# 1: the header is there, and filled in; 0: n bytes do not hold all of it; -1: its length is over 63 bits, or not in its
+# shortest form. Its bits and opcode are reported, not judged.
 cdef int read_header(const uint8_t *data, size_t n, FrameHeader *header) noexcept nogil
 
-# Writes 2 to 14 bytes -> how many; `out` has room for 14.
+# Writes 2 to 14 bytes -> how many; `out` has room for 14. Nothing is judged: the fields are as said above.
 cdef size_t write_header(uint8_t *out, const FrameHeader *header) noexcept nogil
 
-# Checks a piece of a text (§8.1) -> the index of its first bad byte, n if there is none. `state` is zeroed before the
-# first piece; `state.due` is how many bytes the last character still lacks.
+# Checks a piece of a text (§8.1) -> the index of its first bad byte, n if there is none. `state.due = 0` begins a text;
+# afterwards it is how many bytes the last character still lacks, 0 where the text may end.
 cdef size_t check_utf8(ws_utf8 *state, const uint8_t *data, size_t n) noexcept nogil
 
 

@@ -21,6 +21,18 @@ import os
 from . import errors, wire
 
 
+cdef extern from "_kernels.h" nogil:
+    ctypedef struct ws_kernel:
+        const char *name
+
+    const int WS_KERNEL_COUNT
+    ws_kernel ws_kernel_in_use
+    ws_kernel ws_kernel_at(int index)
+    void ws_mask(uint8_t *dst, const uint8_t *src, size_t n, const uint8_t *key, size_t offset)
+    void ws_keep_blocks_of(size_t n)
+    size_t ws_utf8_check(ws_utf8 *state, const uint8_t *p, size_t n)
+
+
 cdef extern from "Python.h":
     ctypedef struct _Ownerless "Py_buffer":
         void *obj  # Cython's own declaration does not let it be NULL
@@ -1533,7 +1545,10 @@ cdef int read_header(const uint8_t *data, size_t n, FrameHeader *header) noexcep
 
 cdef size_t write_header(uint8_t *out, const FrameHeader *header) noexcept nogil:
     cdef uint8_t first = header.fin << 7 | header.rsv << RSV_SHIFT | header.opcode
-    return _write_header(out, first, header.payload_length, header.mask_key if header.mask else NULL)
+    cdef const uint8_t *key = NULL
+    if header.mask:
+        key = header.mask_key
+    return _write_header(out, first, header.payload_length, key)
 
 
 cdef size_t check_utf8(ws_utf8 *state, const uint8_t *data, size_t n) noexcept nogil:

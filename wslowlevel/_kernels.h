@@ -154,11 +154,7 @@ static void ws_mask_neon(uint8_t *dst, const uint8_t *src, size_t n, uint32_t ke
  *
  * Between two calls the state says how many continuation bytes are due, and between which bounds the next one lies:
  * after E0, ED, F0 and F4 they are narrower than 80-BF, which keeps out overlong forms, surrogates and everything
- * above U+10FFFF. */
-
-typedef struct {
-    uint8_t due, lowest, highest;
-} ws_utf8;
+ * above U+10FFFF. The state, ws_utf8, is declared in _codec.pxd, for decoders hold one. */
 
 #ifdef WS_HAVE_SSE2
 static inline int ws_is_ascii_sse2(const uint8_t *p) {
