@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -82,43 +83,49 @@ def test_a_wheel_holds_the_compiled_codec_and_its_contract(tree: Path, tmp_path:
     assert {"wslowlevel/echo.html", "wslowlevel/aio/server.py", "wslowlevel/_codec_py.py"} <= names
     assert not [name for name in names if name.endswith((".c", ".pyx")) or name.startswith(("tests", "examples"))]
     assert run_installed(wheel_of(tree), tmp_path / "env", SAY_BACKEND) == "cython b'ABC'\n"
-    builds_against_it(tmp_path / "env")
+    check_from_cython(tmp_path / "env")
 
 
-USE_FAST = """
-import fast, wslowlevel
-from wslowlevel import encode_frame
-for mask_key in (None, b"mask"):
-    for payload in (b"", b"abc", bytes(range(256)) * 300):
-        assert fast.payload_of(encode_frame(2, payload, mask_key=mask_key) + b"more") == payload
-for wrong in (b"\\x82", b"\\x82\\x03ab", b"\\x82\\x7e\\x00\\x03abc", b"\\x82\\xff" + b"\\xff" * 12):
-    try:
-        fast.payload_of(wrong)
-    except ValueError:
-        continue
-    raise AssertionError(wrong)
-stream = encode_frame(1, "häh".encode(), mask_key=b"mask") + encode_frame(1, b"b", mask_key=b"mask")
-assert fast.texts_of(stream) == ["häh", "b"]
-try:
-    fast.texts_of(b"\\x81\\x01a")
-except wslowlevel.ProtocolError as error:
-    print(error.reason.name)
-"""
-
-
-def builds_against_it(environment: Path) -> None:
-    """The module of docs/cython.md, built by the Cython of this environment against the wheel installed there."""
+def check_from_cython(environment: Path) -> None:
+    """The module of docs/cython.md, and one that calls everything else, built against the wheel installed there."""
     page = (ROOT / "docs" / "cython.md").read_text(encoding="utf-8")
     for name, code in re.findall(r"^```(?:cython|python)\n# (\S+)\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
         (environment / name).write_text(f"# cython: language_level=3\n{code}", encoding="utf-8")
+    for source in (ROOT / "tests" / "cimport").glob("*.py*"):
+        shutil.copy(source, environment)
     (site,) = environment.glob("lib/python*/site-packages")
-    places = {**CLEAN, "PYTHONPATH": f"{environment}{os.pathsep}{site}"}
-    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-    built = subprocess.run(command, cwd=environment, env=places, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    command = [str(environment / "bin" / "python"), "-c", USE_FAST]
-    used = subprocess.run(command, cwd=environment, env=places, capture_output=True, text=True, check=False)
-    assert (used.stdout, used.stderr) == ("NOT_MASKED\n", "")
+    places = {**CLEAN, "PYTHONPATH": f"{environment}{os.pathsep}{site}", "CFLAGS": "-O0"}  # built soon, run once
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=environment, env=places, capture_output=True, text=True, check=False)
+
+    # Cython and setuptools are those of this interpreter; what they find of wslowlevel is what is installed there.
+    for command in (
+        ("setup.py", "-q", "build_ext", "--inplace"),
+        ("-m", "Cython.Build.Cythonize", "-qi", "entry_points.pyx"),
+    ):
+        built = run(sys.executable, *command)
+        assert built.returncode == 0, built.stderr
+    python = str(environment / "bin" / "python")
+    used = run(python, "check.py")
+    assert (used.returncode, used.stderr) == (0, "")
+
+    for compiled in site.glob("wslowlevel/_codec.*.so"):
+        compiled.unlink()
+    assert run(python, "-c", SAY_BACKEND).stdout.startswith("python ")
+    (failure,) = re.findall(r"`(ModuleNotFoundError: [^`]*)`", page)
+    assert run(python, "-c", "import fast").stderr.endswith(f"{failure}\n")
+
+
+def test_a_source_archive_holds_what_a_build_needs(tree: Path) -> None:
+    command = [sys.executable, "setup.py", "-q", "sdist", "--formats", "tar"]
+    subprocess.run(command, cwd=tree, env=CLEAN, capture_output=True, check=True)
+    (archive,) = (tree / "dist").glob("*.tar")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    assert {"setup.py", "wslowlevel/_codec.pyx", "wslowlevel/aio/_stream.pyx"} <= names
+    assert {"wslowlevel/_codec.pyi", "wslowlevel/_codec.pxd", "wslowlevel/_kernels.h"} <= names
+    assert not [name for name in names if name.endswith((".c", ".so"))]
 
 
 def test_without_a_compiler_the_package_runs_on_pure_python(tree: Path, tmp_path: Path) -> None:
