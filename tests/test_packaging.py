@@ -108,7 +108,8 @@ def check_from_cython(environment: Path) -> None:
         assert built.returncode == 0, built.stderr
     python = str(environment / "bin" / "python")
     used = run(python, "check.py")
-    assert (used.returncode, used.stderr) == (0, "")
+    assert not used.stderr, used.stderr
+    assert used.returncode == 0
 
     for compiled in site.glob("wslowlevel/_codec.*.so"):
         compiled.unlink()

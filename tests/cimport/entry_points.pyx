@@ -60,22 +60,21 @@ def text_state(list pieces):
     return position, state.due
 
 
-def decoded(_codec._Decoder decoder not None, bytes data):
+def decode(_codec._Decoder decoder not None, bytes data, list items not None):
+    """Adds to the items."""
     cdef const uint8_t *p = data
-    return decoder.decode(p, len(data))
+    items += decoder.decode(p, len(data))
 
 
-def received(_codec._Decoder decoder not None, bytes data):
-    """Through the memory that the decoder lends, filled without the GIL."""
+def receive(_codec._Decoder decoder not None, bytes data, list items not None):
+    """As decode, through the memory that the decoder lends, filled without the GIL."""
     cdef uint8_t[::1] room
     cdef const uint8_t *p = data
     cdef size_t n, done = 0, size = len(data)
-    items = []
     while done < size:
         room = decoder.get_buffer()
         n = min(<size_t>room.shape[0], size - done)
         with nogil:
             memcpy(&room[0], p + done, n)
-        items += decoder.buffer_updated(n)
         done += n
-    return items
+        items += decoder.buffer_updated(n)

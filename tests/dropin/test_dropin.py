@@ -79,6 +79,13 @@ def test_all_that_are_there() -> None:
     assert all(row.now == row.before for row in dropin.status())
 
 
+def test_what_changes_the_process_when_it_is_imported_must_be_named() -> None:
+    assert "eventlet" not in sys.modules
+    (row,) = dropin.status("eventlet")
+    assert row.state == "left as it is: not imported yet, and not named"
+    assert "eventlet" not in sys.modules
+
+
 def test_an_unknown_version_is_left_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ours, "TESTED", ("0.1", "0.2"))
     (row,) = dropin.install("wsproto")

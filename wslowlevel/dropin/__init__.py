@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import sys
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -33,6 +34,9 @@ LIBRARIES = {
     "wsaccel": "wsaccel",
 }
 """Each by the name that it is installed by, and the package that it is imported as."""
+
+LOUD = ("eventlet",)
+"""Whose import alone changes the process, which then warns at each fork: imported only where they are named."""
 
 MISSING = object()
 """What was there, where nothing was."""
@@ -97,7 +101,8 @@ def install(*libraries: str) -> list[Status]:
     connection is made. With gevent or eventlet, patch the standard library first.
 
     Args:
-        libraries: by the names of `LIBRARIES`; all that are there, if none is given.
+        libraries: by the names of `LIBRARIES`; all that are there, if none is given, but eventlet only if it was
+            imported before.
 
     Returns:
         As `status` of them. A library of a version that we were not tested with, or with as fast a compiled part of its
@@ -174,6 +179,8 @@ def _reason_to_leave(library: str, *, is_named: bool = False) -> str | None:
         if is_named:
             raise ModuleNotFoundError(f"{library} is not installed here", name=LIBRARIES[library])
         return "not there"
+    if library in LOUD and not is_named and LIBRARIES[library] not in sys.modules:
+        return "left as it is: not imported yet, and not named"
     try:
         seam = _seam(library)
     except ImportError as error:
