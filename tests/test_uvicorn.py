@@ -23,6 +23,7 @@ from wslowlevel import Opcode
 from wslowlevel.uvicorn import WebSocketProtocol
 
 from .servers import both_loops, close_of, connecting, handshake, masked, masked_close, run, until, upgraded
+from .tls import certificate, client_tls
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -159,6 +160,28 @@ def test_control_frames(loop_kind: str) -> None:
         ]
 
     run(loop_kind, talk())
+
+
+@both_loops
+def test_tls(loop_kind: str) -> None:
+    schemes: list[str] = []
+
+    async def app(scope: Event, receive: Receive, send: Send) -> None:
+        schemes.append(scope["scheme"])
+        await echo(scope, receive, send)
+
+    async def talk(path: str) -> None:
+        async with (
+            serving(app, ssl_certfile=path) as server,
+            connect(f"wss://127.0.0.1:{port_of(server)}/", ssl=client_tls()) as client,
+        ):
+            for message in ("häh", bytes(300_000)):
+                await client.send(message)
+                assert await client.recv() == message
+
+    with certificate().private_key_and_cert_chain_pem.tempfile() as path:
+        run(loop_kind, talk(path))
+    assert schemes == ["wss"]
 
 
 # -- The opening handshake --------------------------------------------------------------------------------------------

@@ -71,9 +71,11 @@ class WebSocketProtocol(Socket):
         self._server_state = server_state
         self._app_state = app_state
         self._session: Session | None = None
+        self._client: tuple[str, int] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._client = get_remote_addr(self.transport)
         self._server_state.connections.add(self)  # type: ignore[arg-type] # uvicorn names its own classes
         self._trace("WebSocket connection made")
 
@@ -159,16 +161,15 @@ class WebSocketProtocol(Socket):
         self._wake()
 
     def _scope(self, request: Request) -> Event:
-        assert self._transport is not None
         path, _, query = request.target.partition("?")
         root_path = self._config.root_path
         return {
             "type": "websocket",
             "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
             "http_version": "1.1",
-            "scheme": "wss" if is_ssl(self._transport) else "ws",
-            "server": get_local_addr(self._transport),
-            "client": get_remote_addr(self._transport),
+            "scheme": "wss" if is_ssl(self.transport) else "ws",
+            "server": get_local_addr(self.transport),
+            "client": self._client,
             "root_path": root_path,
             "path": root_path + unquote(path),
             "raw_path": (root_path + path).encode("latin-1"),
@@ -180,9 +181,8 @@ class WebSocketProtocol(Socket):
         }
 
     def _trace(self, text: str) -> None:
-        if logger.level <= TRACE_LOG_LEVEL and self._transport is not None:
-            client = get_remote_addr(self._transport)
-            logger.log(TRACE_LOG_LEVEL, "%s%s", f"{client[0]}:{client[1]} - " if client else "", text)
+        if logger.level <= TRACE_LOG_LEVEL:
+            logger.log(TRACE_LOG_LEVEL, "%s%s", f"{self._client[0]}:{self._client[1]} - " if self._client else "", text)
 
 
 class Session:
