@@ -9,7 +9,7 @@ import random
 import socket as sockets
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -301,8 +301,11 @@ def socket_pair(family: str) -> tuple[sockets.socket, sockets.socket]:
 
 
 @each_loop
-def test_an_error_is_met_by_the_transport(stream: ModuleType, loop_kind: str) -> None:
-    """Which ends the connection in its own way; no write raises, before or after."""
+@pytest.mark.parametrize("writes", [([b"one"], [b"two", b"three"]), ([b"%d" % number for number in range(20)],)])
+def test_an_error_is_met_by_the_transport(
+    stream: ModuleType, loop_kind: str, writes: Sequence[list[bytes]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which ends the connection in its own way; no write raises, before or after, nor is anything logged."""
 
     class Ended(asyncio.Protocol):
         lost = False
@@ -316,12 +319,13 @@ def test_an_error_is_met_by_the_transport(stream: ModuleType, loop_kind: str) ->
         queue = bare(stream)
         queue._transport, queue._descriptor = transport, descriptor_of(transport)
         there.close()
-        for chunks in ([b"one"], [b"two", b"three"]):
+        for chunks in writes:
             queue._write(chunks, transport.get_write_buffer_size())
         await until(lambda: protocol.lost)
         assert transport.is_closing()
 
     run(loop_kind, main())
+    assert not caplog.records
 
 
 # -- Whose descriptor may be written to -------------------------------------------------------------------------------

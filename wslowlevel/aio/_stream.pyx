@@ -199,6 +199,8 @@ cdef class Stream:
             left = _write_now(self._descriptor, chunks)
         self._transport_waits = bool(left)
         for chunk in left:
+            if self._transport.is_closing():
+                break
             self._transport.write(chunk)
         return 0
 

@@ -203,6 +203,8 @@ class Stream:
             left = _write_now(self._descriptor, chunks)
         self._transport_waits = bool(left)
         for chunk in left:
+            if transport.is_closing():
+                break  # an error met it at the chunk before
             transport.write(chunk)
 
     def _take_frames(self) -> list[bytes]:
