@@ -18,7 +18,7 @@ from wsproto.events import BytesMessage, Event, TextMessage
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, Frame, Header, Opcode, ParseFailed, RsvBits
 
-from ..codec import apply_mask, apply_mask_inplace, encode_frame, fresh_mask_key
+from ..codec import BACKEND, apply_mask, apply_mask_inplace, encode_frame, fresh_mask_key
 from ..wire import (
     CONTROL,
     FIN,
@@ -36,6 +36,9 @@ from ..wire import (
 from .sizes import traffic_samples
 
 TESTED = ("1.3.0", "1.3.1", "1.3.2")
+
+_MAX_SIZE = MAX_LENGTH_64 if BACKEND == "cython" else 4096
+"""Bytes of a payload up to which ours takes less than its own: in pure Python both mask large ones as fast."""
 
 _events = Connection.events
 _new: Any = object.__new__
@@ -64,10 +67,11 @@ def reason_to_leave() -> str | None:
 
 
 def rebinds() -> list[tuple[Any, str, object]]:
+    masking: list[tuple[Any, str, object]] = [(frame_protocol, "XorMaskerSimple", XorMaskerSimple)]
     return [
         (wsproto.connection, "FrameProtocol", FrameProtocol),
         (Connection, "events", events),
-        (frame_protocol, "XorMaskerSimple", XorMaskerSimple),
+        *(masking if BACKEND == "cython" else []),
     ]
 
 
@@ -172,12 +176,13 @@ class FrameProtocol(frame_protocol.FrameProtocol):
     What comes of the payload of a large binary message is kept apart from the buffer, and unmasked where it stands.
     """
 
-    _frame_decoder: FrameDecoder
+    _frame_decoder: FrameDecoder  # in pure Python, its own
     _parse_more: Any
 
     def __init__(self, client: bool, extensions: list[Extension]) -> None:
         super().__init__(client, extensions)
-        self._frame_decoder = FrameDecoder(client, self.extensions)
+        if BACKEND == "cython":
+            self._frame_decoder = FrameDecoder(client, self.extensions)
         self._close_arrived = False
         self._piece = b""
 
@@ -202,7 +207,13 @@ class FrameProtocol(frame_protocol.FrameProtocol):
         """Whether so many bytes are of a binary message, and of the payload of the frame that is arriving."""
         decoder = self._frame_decoder
         header = decoder.header
-        if header is None or decoder.extensions or decoder.buffer.buffer or header.opcode & CONTROL:
+        if (
+            BACKEND == "python"
+            or header is None
+            or decoder.extensions
+            or decoder.buffer.buffer
+            or header.opcode & CONTROL
+        ):
             return False
         is_due = size <= header.payload_len - decoder.payload_consumed
         return is_due and self._message_decoder.opcode is Opcode.BINARY and self._parse_more.gi_frame is not None
@@ -243,7 +254,7 @@ class FrameProtocol(frame_protocol.FrameProtocol):
         while (found := find_payload(data, self.client, position)) is not None:
             start, end = found
             first = data[position]
-            if first not in _WHOLE_MESSAGES or end > len(data):
+            if first not in _WHOLE_MESSAGES or end > len(data) or end - start > _MAX_SIZE:
                 break
             piece = data[start:end]
             payload = bytes(piece) if self.client else apply_mask(piece, data[start - MASK_KEY_LENGTH : start])
@@ -258,7 +269,7 @@ class FrameProtocol(frame_protocol.FrameProtocol):
         del data[:position]
 
     def _serialize_frame(self, opcode: Opcode, payload: bytes | bytearray = b"", fin: bool = True) -> Any:
-        is_usual = type(payload) in (bytes, bytearray) and type(fin) is bool
+        is_usual = type(payload) in (bytes, bytearray) and type(fin) is bool and len(payload) <= _MAX_SIZE
         if not is_usual or self.extensions or (opcode & CONTROL and len(payload) > MAX_CONTROL_LENGTH):
             return super()._serialize_frame(opcode, payload, fin)
         return encode_frame(opcode, payload, fin=fin, mask_key=fresh_mask_key() if self.client else None)
