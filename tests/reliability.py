@@ -206,14 +206,15 @@ def lines_of_soak(figures: Figures) -> list[str]:
     for loop, result in figures["loops"].items():
         minutes, size = result["looks"][-1]
         slope = result["bytes per minute"] / 1024
-        rows.append((loop, f"{minutes:.0f}", f"{result['peers']:,}", f"{size / 1024:,.0f}", f"{slope:+,.1f}"))
+        verdict = "grows" if result["grows"] else "does not grow"
+        rows.append((loop, f"{minutes:.0f}", f"{result['peers']:,}", f"{size / 1024:,.0f}", f"{slope:+,.1f}", verdict))
     return [
         "## A long time",
         "",
         "Good and bad peers, twenty at a time: conversations, violations, resets, bombs, silence. The slope is that of",
         "the second half; descriptors and tasks are those of the beginning whenever all is quiet.",
         "",
-        *table(["loop", "minutes", "peers", "memory at the end, KiB", "slope, KiB a minute"], rows),
+        *table(["loop", "minutes", "peers", "memory at the end, KiB", "slope, KiB a minute", "verdict"], rows),
     ]
 
 
