@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket as blocking_socket
+import struct
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -808,6 +810,46 @@ def test_a_socket_is_freed_when_its_connection_is_gone(loop_kind: str) -> None:
 
 
 @both_loops
+def test_a_reset_at_the_moment_when_writing_goes_on(loop_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The transport is then still within the write that made room; it must not meet the error there."""
+    ended: list[Exception | None] = []
+    resets: list[Callable[[], None]] = []
+    resume_writing = Socket.resume_writing
+
+    def reset_and_resume(socket: Socket) -> None:
+        resets.pop()()
+        resume_writing(socket)
+
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        get_messages, send = get_messages_factory(socket), send_factory(socket)
+        await send_handshake(request, socket)
+        sending = asyncio.gather(*(send(prepare_websocket_frame(bytes(READ_SIZE))) for _ in range(100)))
+        try:
+            async for _ in get_messages():
+                pass
+        except ConnectionLost as error:
+            ended.append(error.__cause__ if isinstance(error.__cause__, Exception) else None)
+        await asyncio.gather(sending, return_exceptions=True)
+
+    async def main() -> None:
+        async with serving(handler) as server:
+            peer = blocking_socket.create_connection(("127.0.0.1", server.port))
+            peer.setsockopt(blocking_socket.SOL_SOCKET, blocking_socket.SO_LINGER, struct.pack("ii", 1, 0))
+            resets.append(peer.close)
+            peer.setblocking(False)
+            peer.sendall(handshake())
+            await asyncio.sleep(0.1)  # all is written that the system takes
+            while resets:
+                with suppress(BlockingIOError):
+                    peer.recv(READ_SIZE)
+                await asyncio.sleep(0)
+            await until(lambda: bool(ended))
+
+    monkeypatch.setattr(Socket, "resume_writing", reset_and_resume)
+    run(loop_kind, main())
+
+
+@both_loops
 def test_what_the_transport_knows_may_be_asked_when_it_is_gone(loop_kind: str) -> None:
     peers = []
 
@@ -824,6 +866,32 @@ def test_what_the_transport_knows_may_be_asked_when_it_is_gone(loop_kind: str) -
         raw.reset()
         await until(lambda: bool(peers))
         assert peers == [name] or (loop_kind == "uvloop" and peers == ["gone"])
+
+    run_pair(loop_kind, handler, client)
+
+
+@both_loops
+def test_a_connection_that_is_gone_may_be_aborted(loop_kind: str) -> None:
+    """asyncio's transport, closed while bytes still waited in it, does not bear it."""
+    aborted = asyncio.Event()
+
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        get_messages, send = get_messages_factory(socket), send_factory(socket)
+        await send_handshake(request, socket)
+        for _ in range(100):
+            send(prepare_websocket_frame(bytes(READ_SIZE)))
+        assert [message.opcode async for message in get_messages()] == [Opcode.CLOSE]
+        assert socket.buffered > 0
+        await socket.wait_closed()
+        socket.abort()
+        aborted.set()
+
+    async def client(raw: RawClient) -> None:
+        await raw.send(masked_close(1000))
+        await asyncio.sleep(0.1)
+        assert close_of((await raw.read_frames())[-1]) == (1000, "")
+        raw.writer.close()
+        await aborted.wait()
 
     run_pair(loop_kind, handler, client)
 

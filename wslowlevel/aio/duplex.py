@@ -427,7 +427,7 @@ class Duplex(Stream, ABC):
     def abort(self) -> None:
         """Drop the connection at once, and with it what waits to be sent (RFC 6455 §7.1.7)."""
         self._drop_frames()
-        if self._transport is not None:
+        if self._transport is not None and not self._over:
             self._transport.abort()
 
     def _queue_grew(self) -> None:

@@ -206,6 +206,10 @@ class Socket(Duplex, asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self._pause_writing(False)
+        # Not within this call: asyncio's transport would end twice if what is written now met an error.
+        self._loop.call_soon(self._go_on_writing)
+
+    def _go_on_writing(self) -> None:
         self.flush()
         self._update_reading()
         if not self._writing_paused:
