@@ -204,17 +204,22 @@ def measure_soak(options: argparse.Namespace) -> Figures:
 def lines_of_soak(figures: Figures) -> list[str]:
     rows = []
     for loop, result in figures["loops"].items():
-        minutes, size = result["looks"][-1]
-        slope = result["bytes per minute"] / 1024
-        verdict = "grows" if result["grows"] else "does not grow"
-        rows.append((loop, f"{minutes:.0f}", f"{result['peers']:,}", f"{size / 1024:,.0f}", f"{slope:+,.1f}", verdict))
+        last, verdict = result["looks"][-1], "grows" if result["grows"] else "does not grow"
+        left = (f"{result['blocks']:+.4f}", f"{result['allocated']:+.1f}", f"{result['resident']:+.1f}")
+        size = f"{last['resident'] / 1024:,.0f}"
+        rows.append((loop, f"{last['minutes']:.0f}", f"{last['peers']:,}", size, *left, verdict))
     return [
         "## A long time",
         "",
-        "Good and bad peers, twenty at a time: conversations, violations, resets, bombs, silence. The slope is that of",
-        "the second half; descriptors and tasks are those of the beginning whenever all is quiet.",
+        "Good and bad peers, twenty at a time: conversations, violations, resets, bombs, silence. Descriptors and",
+        "tasks are those of the beginning whenever all is quiet. Then what each peer of the second half left behind:",
+        "blocks of Python's allocator in use, bytes of malloc in use, and bytes that are resident, which also rise",
+        "where long-lived things come to lie between short-lived ones, and are not judged.",
         "",
-        *table(["loop", "minutes", "peers", "memory at the end, KiB", "slope, KiB a minute", "verdict"], rows),
+        *table(
+            ["loop", "minutes", "peers", "resident at the end, KiB", "blocks", "malloc", "resident", "verdict"],
+            rows,
+        ),
     ]
 
 

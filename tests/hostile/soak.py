@@ -4,7 +4,9 @@ python -m tests.hostile.soak --minutes 30
 
 A victim on each event loop is sent conversations, violations, resets, bombs and silence. Each is asked now and then,
 when all is quiet, for its memory, its descriptors and its tasks. Exit code 0: descriptors and tasks are those of the
-beginning, and memory grows by less than the noise over the second half of the time; 1: something grows.
+beginning, and what is in use in its allocators does not grow with the peers of the second half; 1: it does.
+
+What is resident says less: it steps up where long-lived things come to lie between short-lived ones, and stays there.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from statistics import linear_regression
-from typing import Any
+from typing import Any, NamedTuple
 
 from wslowlevel import BACKEND, Opcode
 
@@ -33,8 +35,11 @@ ROUND = 200
 
 AT_ONCE = 20
 
-GROWTH = 0.02
-"""Of its memory that a victim may grow by in the second half, for the allocator is not at rest before."""
+LEAK_BLOCKS = 0.01
+"""Blocks of Python's allocator that a peer leaves behind: the rarest kind, one of 28, would leave less than one."""
+
+LEAK_BYTES = 16
+"""Bytes of malloc that a peer leaves behind: less than the smallest block that malloc gives."""
 
 Peer = Callable[[int, random.Random], Awaitable[None]]
 
@@ -86,28 +91,56 @@ async def play(siege: Siege, chance: random.Random) -> None:
     await asyncio.gather(*(one(chance.choice(PEERS)) for _ in range(ROUND)))
 
 
-def soak(loop: str, seconds: float) -> dict[str, Any]:
-    """Minutes from the beginning, and bytes of memory, at each look; how many peers there were."""
+class Look(NamedTuple):
+    """What a victim holds when all is quiet."""
+
+    minutes: float
+    peers: int
+    resident: int
+    """Bytes that the system counts, holes between what is in use among them."""
+    blocks: int
+    """Of Python's allocator, in use."""
+    allocated: int
+    """Bytes of malloc, in use."""
+
+
+class Verdict(NamedTuple):
+    """What each peer of the second half left behind."""
+
+    blocks: float
+    allocated: float
+    resident: float
+    grows: bool
+
+
+def soak(loop: str, seconds: float) -> list[Look]:
     siege, chance = Siege(loop, serve={"close_timeout": 1.0}, deflate=True), random.Random(seconds)
-    begun, looks, peers = time.monotonic(), [], 0
+    begun = time.monotonic()
+    looks: list[Look] = []
     while time.monotonic() - begun < seconds:
         asyncio.run(play(siege, chance))
         siege.settle()
-        peers += ROUND
-        looks.append(((time.monotonic() - begun) / 60, siege.resident()))
-        sys.stdout.write(f"{loop}: {looks[-1][0]:.1f} minutes, {peers:,} peers, {looks[-1][1] / 1024:,.0f} KiB\n")
+        said = siege.about()
+        if said["allocated"] is None:
+            raise SystemExit("the soak needs glibc 2.33 or newer, which tells what of malloc is in use")
+        minutes, peers = (time.monotonic() - begun) / 60, (len(looks) + 1) * ROUND
+        looks.append(Look(minutes, peers, siege.resident(), said["blocks"], said["allocated"]))
+        sys.stdout.write(
+            f"{loop}: {minutes:.1f} minutes, {peers:,} peers, {looks[-1].resident / 1024:,.0f} KiB resident, "
+            f"{looks[-1].allocated / 1024:,.0f} KiB and {looks[-1].blocks:,} blocks in use\n"
+        )
         sys.stdout.flush()
     siege.stop()
-    return {"peers": peers, "looks": looks, **judge(looks)}
+    return looks
 
 
-def judge(looks: Sequence[tuple[float, int]]) -> dict[str, Any]:
-    """The slope of the second half, and whether what grew in it is more than noise."""
+def judge(looks: Sequence[Look]) -> Verdict:
     half = looks[len(looks) // 2 :]
-    minutes, sizes = zip(*half, strict=True)
-    slope = linear_regression(minutes, sizes).slope if len(half) > 2 else 0.0
-    grown = slope * (minutes[-1] - minutes[0])
-    return {"bytes per minute": slope, "grows": grown > GROWTH * sizes[0]}
+    blocks, allocated, resident = (
+        linear_regression([look.peers for look in half], [getattr(look, name) for look in half]).slope
+        for name in ("blocks", "allocated", "resident")
+    )
+    return Verdict(blocks, allocated, resident, blocks > LEAK_BLOCKS or allocated > LEAK_BYTES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,11 +149,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="in all (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     options = parser.parse_args(arguments)
-    results = {loop: soak(loop, options.minutes * 60 / len(LOOPS)) for loop in LOOPS}
+    results: dict[str, dict[str, Any]] = {}
+    for loop in LOOPS:
+        looks = soak(loop, options.minutes * 60 / len(LOOPS))
+        results[loop] = {"looks": [look._asdict() for look in looks], **judge(looks)._asdict()}
     for loop, result in results.items():
         verdict = "GROWS" if result["grows"] else "does not grow"
-        slope = result["bytes per minute"] / 1024
-        sys.stdout.write(f"{BACKEND} on {loop}: {result['peers']:,} peers, {slope:+,.1f} KiB a minute, {verdict}\n")
+        left = f"{result['blocks']:+.4f} blocks and {result['allocated']:+.1f} bytes of malloc a peer"
+        sys.stdout.write(f"{BACKEND} on {loop}: {result['looks'][-1]['peers']:,} peers, {left}, {verdict}\n")
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     return int(any(result["grows"] for result in results.values()))

@@ -8,6 +8,7 @@ It prints its port, and answers a GET of /about with what became of its connecti
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import json
 import logging
@@ -162,9 +163,33 @@ def about() -> dict[str, Any]:
         "backend": BACKEND,
         "tasks": len(asyncio.all_tasks()),
         "descriptors": len(os.listdir("/dev/fd")),
+        "blocks": sys.getallocatedblocks(),
+        "allocated": allocated(),
         "outcomes": outcomes,
         "logged": logged,
     }
+
+
+FIELDS = ["arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"]
+
+
+class Mallinfo2(ctypes.Structure):
+    """What glibc says of its allocator (mallinfo(3)), in bytes those that are used here."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in FIELDS)
+
+
+def allocated() -> int | None:
+    """Bytes that malloc has given out and not got back: unlike what is resident, no matter of where they lie.
+
+    None: the C library does not say.
+    """
+    mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo2 is None:
+        return None
+    mallinfo2.restype = Mallinfo2
+    about = mallinfo2()
+    return int(about.uordblks + about.hblkhd)
 
 
 class Kept(logging.Handler):
