@@ -36,6 +36,8 @@ class Suite:
         dropin: what is installed for the second run; of uvicorn, nothing: its tests get our protocol class.
         arguments: of pytest.
         needs: what else its tests import.
+        environment: variables for both runs, such as those that leave its compiled parts out: with them there is
+            nothing to be replaced.
         lost: tests that pass with its own classes only, and why.
     """
 
@@ -43,11 +45,17 @@ class Suite:
     dropin: str
     arguments: tuple[str, ...] = ("tests",)
     needs: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
     lost: tuple[tuple[str, str], ...] = ()
 
 
 NO_ASYNCIO = ("-p", "no:asyncio")
 """The plugin that other suites need."""
+
+
+def files(path: str, *names: str) -> tuple[str, ...]:
+    return tuple(path.format(name) for name in names)
+
 
 SUITES = {
     "wsproto": Suite("wsproto==1.3.2", "wsproto", ("tests", *NO_ASYNCIO)),
@@ -57,12 +65,50 @@ SUITES = {
     "httpx-ws": Suite("httpx-ws==0.9.0", "wsproto", needs=("starlette", "uvicorn")),
     "websocket-client": Suite("websocket-client==1.9.2", "websocket-client", ("websocket/tests", *NO_ASYNCIO)),
     "ws4py": Suite("ws4py==0.6.0", "ws4py", ("test", "--ignore=test/test_cherrypy.py", *NO_ASYNCIO)),
+    "lomond": Suite(
+        "lomond==0.3.4",
+        "lomond",
+        # The archive lacks the servers that those two need.
+        ("tests", "--ignore=tests/test_live.py", "--ignore=tests/test_proxy.py", *NO_ASYNCIO),
+        ("freezegun", "tornado"),
+    ),
+    "eventlet": Suite("eventlet==0.41.3", "eventlet", (*files("tests/websocket{}_test.py", "", "_new"), *NO_ASYNCIO)),
+    "tornado": Suite(
+        "tornado==6.6.1",
+        "tornado",
+        ("tornado/test/websocket_test.py", *NO_ASYNCIO),
+        environment=(("TORNADO_EXTENSION", "0"),),
+    ),
+    "aiohttp": Suite(
+        "aiohttp==3.14.5",
+        "aiohttp",
+        (
+            *files("tests/test_client_ws{}.py", "", "_functional"),
+            *files("tests/test_web_websocket{}.py", "", "_functional"),
+            *files("tests/test_websocket_{}.py", "data_queue", "handshake", "parser", "writer"),
+            *NO_ASYNCIO,
+        ),
+        ("blockbuster", "isal", "pytest-codspeed", "pytest-timeout", "trustme", "zlib-ng"),
+        (("AIOHTTP_NO_EXTENSIONS", "1"),),
+    ),
+    "autobahn": Suite(
+        "autobahn==26.10.2",
+        "autobahn",
+        (
+            "src/autobahn/websocket/test",
+            *files("src/autobahn/twisted/test/test_tx_{}.py", "protocol", "websocket_agent"),
+            *("-o", "pythonpath=src"),
+            *NO_ASYNCIO,
+        ),
+        ("autobahn[twisted]",),
+        (("AUTOBAHN_USE_NVX", "0"), ("USE_TWISTED", "1")),
+    ),
     "uvicorn": Suite(
         "uvicorn==0.54.0",
         "",
         ("tests/protocols/test_websocket.py", *NO_ASYNCIO),
         ("uvicorn[standard]", "httpx2", "a2wsgi", "wsproto", "zttp", "trustme", "cryptography"),
-        (
+        lost=(
             ("test_duplicate_handshake", "the peer is told by a Close frame: 1011, not a connection that just ends"),
             ("test_asgi_return_value", "likewise, 1000"),
             ("test_close_transport_on_asgi_return", "likewise, 1000"),
@@ -139,7 +185,7 @@ def passed(suite: Suite, *, ours: bool) -> dict[str, bool]:
     plugins = PLACE / "plugins"
     plugins.mkdir(exist_ok=True)
     shutil.copy(Path(__file__).with_name("in_place.py"), plugins)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(plugins), str(ROOT)])}
+    environment = {**os.environ, **dict(suite.environment), "PYTHONPATH": os.pathsep.join([str(plugins), str(ROOT)])}
     if ours:
         environment |= {"SUITE_DROPIN": suite.dropin} if suite.dropin else {"SUITE_PROTOCOL": OURS}
     command = [str(PYTHON), "-m", "pytest", "-q", "-p", "in_place", "-p", "no:cacheprovider", "-o", "addopts="]

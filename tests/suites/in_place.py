@@ -5,6 +5,7 @@ It stands by itself, for it is imported where another project's `tests` are.
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import Any
 
@@ -18,6 +19,7 @@ PROTOCOL = os.environ.get("SUITE_PROTOCOL")
 
 
 def pytest_configure() -> None:
+    logging.getLogger("tornado.access").setLevel(logging.CRITICAL)  # as tornado's own runner does
     if LIBRARIES:
         rows = dropin.install(*LIBRARIES)
         assert all(row.state == "installed" for row in rows), rows
