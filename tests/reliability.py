@@ -217,7 +217,16 @@ def lines_of_soak(figures: Figures) -> list[str]:
         "where long-lived things come to lie between short-lived ones, and are not judged.",
         "",
         *table(
-            ["loop", "minutes", "peers", "resident at the end, KiB", "blocks", "malloc", "resident", "verdict"],
+            [
+                "loop",
+                "minutes",
+                "peers",
+                "resident at the end, KiB",
+                "blocks",
+                "malloc, bytes",
+                "resident, bytes",
+                "verdict",
+            ],
             rows,
         ),
     ]
