@@ -12,6 +12,8 @@ from importlib.util import find_spec
 
 import pytest
 
+from .conftest import Both
+
 MISUSE = r"""
 import asyncio, gc, itertools, random, sys, warnings
 
@@ -123,9 +125,8 @@ os._exit(0)  # what misused objects left in the loop is nobody's business
 """
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize("seed", range(4))
-def test_misuse(seed: int) -> None:
+def test_misuse(both: Both, seed: int) -> None:
     """P2, P3: whatever is called on whatever, with whatever, the interpreter lives."""
     command = [sys.executable, "-X", "faulthandler", "-c", MISUSE, str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -184,9 +185,8 @@ print("alive", failed)
 """
 
 
-@pytest.mark.any_backend
 @pytest.mark.skipif(find_spec("_testcapi") is None, reason="this Python cannot be starved of memory")
-def test_allocations_that_fail() -> None:
+def test_allocations_that_fail(both: Both) -> None:
     """P5: whichever allocation fails, it is a MemoryError, or nobody notices."""
     done = subprocess.run([sys.executable, "-c", STARVED], capture_output=True, text=True, timeout=120, check=False)
     said, failed = done.stdout.split() or ["", "0"]
