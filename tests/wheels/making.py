@@ -1,0 +1,66 @@
+"""the tree -> a source archive -> one wheel for each interpreter, with a tag that any Linux takes"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+OLDEST_GLIBC = "2_17"
+"""Of 2012: manylinux2014. The codec calls nothing newer, so that no container is needed."""
+
+MINORS = range(10, 16)
+
+FLAGS = {
+    "SOURCE_DATE_EPOCH": "1767225600",
+    "LDSHARED": "gcc -shared",  # an interpreter's own command may put the path of its libraries into the module
+    "LDFLAGS": "-Wl,-s -Wl,--build-id=none",
+    "CFLAGS": "-O3 -g0 -DNDEBUG -ffile-prefix-map=/=.",  # from one archive the same bytes, wherever they are built
+}
+
+
+def interpreters() -> Iterator[Path]:
+    """Each CPython from 3.10 on that is on the path, or under pyenv."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    for minor in MINORS:
+        managed = sorted(pyenv.glob(f"3.{minor}.*/bin/python3.{minor}"))
+        found = managed[-1] if managed else shutil.which(f"python3.{minor}")
+        if found:
+            yield Path(found)
+
+
+def make_source(tree: Path, directory: Path) -> Path:
+    """The source archive of a tree."""
+    command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "-o", str(directory), str(tree)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    (archive,) = directory.glob("*.tar.gz")
+    return archive
+
+
+def make_wheel(source: Path, python: Path, directory: Path, mode: str = "require") -> Path:
+    """A wheel for one interpreter, from the source archive; Cython and setuptools come from the package index."""
+    command = [str(python), "-m", "pip", "--disable-pip-version-check", "wheel", "-q", "--no-deps", "--no-cache-dir"]
+    environment = {**os.environ, **FLAGS, "WSLOWLEVEL_BUILD": mode}
+    subprocess.run([*command, "-w", str(directory), str(source)], env=environment, check=True)
+    (wheel,) = directory.glob("*.whl")
+    return wheel
+
+
+def repair(wheel: Path, directory: Path) -> Path:
+    """The same wheel with the tag of the oldest glibc that it runs on, which is found by the symbols that it uses."""
+    tag = f"manylinux_{OLDEST_GLIBC}_{platform.machine()}"
+    tools = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    command = [sys.executable, "-m", "auditwheel", "repair", "--plat", tag, "-w", str(directory), str(wheel)]
+    subprocess.run(command, env=tools, capture_output=True, check=True)
+    (repaired,) = directory.glob(f"{wheel.name.rpartition('-')[0]}-*.whl")
+    return repaired
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
