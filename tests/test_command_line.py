@@ -28,8 +28,11 @@ from websockets.sync.client import ClientConnection, connect
 
 import wslowlevel
 from wslowlevel import Opcode
+from wslowlevel.__main__ import COMMANDS
+from wslowlevel.cli.bench import SIZES
+from wslowlevel.cli.info import OPTIONAL
 
-from .conftest import BACKENDS
+from .conftest import BACKENDS, Both
 from .servers import TIMEOUT, RawClient, handshake, masked
 
 COMMAND = [sys.executable, "-W", "error", "-m", "wslowlevel"]
@@ -107,11 +110,12 @@ def echo_command(*arguments: str, program: Sequence[str] = COMMAND) -> Iterator[
 # -- Help and mistakes ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["echo"], ["info"]], ids=["", "echo", "info"])
-def test_help_shows_an_example(command: list[str]) -> None:
-    result = run_command(*command, "--help")
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_shows_an_example(command: str) -> None:
+    result = run_command(*command.split(), "--help")
     assert (result.returncode, result.stderr) == (0, "")
-    assert " ".join(["  python -m wslowlevel", *command]) in result.stdout.partition("example")[2]
+    assert f"  python -m wslowlevel {command}".rstrip() in result.stdout.partition("example")[2]
+    assert max(map(len, result.stdout.splitlines())) <= 120
 
 
 def test_version() -> None:
@@ -186,13 +190,50 @@ def test_the_compiled_backend_where_it_is_not_built(tmp_path: Path) -> None:
 def test_info(codec: str) -> None:
     result = run_command("info", variables={"WSLOWLEVEL_BACKEND": NAMES[codec]})
     assert (result.returncode, result.stderr) == (0, "")
-    assert dict(line.split(None, 1) for line in result.stdout.splitlines()) == {
+    said = dict(line.split(None, 1) for line in result.stdout.splitlines())
+    optional = {name: said.pop(name).split()[0] for name in OPTIONAL}
+    assert said == {
         "version": wslowlevel.__version__,
         "backend": NAMES[codec],
         "kernel": importlib.import_module(BACKENDS[codec]).kernel(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "uvloop": f"{importlib.metadata.version('uvloop')}, not used unless a program asks for it",
     }
+    assert optional == {name: importlib.metadata.version(name) for name in OPTIONAL}
+
+
+def test_what_is_not_installed_is_told(tmp_path: Path) -> None:
+    with_h11_only = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(wslowlevel.__file__).parent.parent)])}
+    shutil.copytree(Path(h11.__file__).parent, tmp_path / "h11")
+    command = [sys.executable, "-S", "-m", "wslowlevel"]
+    done = subprocess.run(
+        [*command, "info"], capture_output=True, text=True, check=True, env=environment(**with_h11_only)
+    )
+    assert [line.split()[1:3] for line in done.stdout.splitlines()[4:]] == [["not", "found"]] * len(OPTIONAL)
+    capture = tmp_path / "a.pcap"
+    capture.write_bytes(bytes.fromhex("d4c3b2a1"))
+    done = subprocess.run(
+        [*command, "inspect", str(capture)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(**with_h11_only),
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "No module named 'dpkt' (pip install 'wslowlevel[cli]')" in done.stderr
+
+
+# -- The backends compared --------------------------------------------------------------------------------------------
+
+
+def test_bench(both: Both) -> None:
+    done = run_command("bench")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line for line in done.stdout.splitlines() if " x " in line]
+    assert len(lines) == 2 * len(SIZES) * 4
+    for compiled, pure in zip(lines[::2], lines[1::2], strict=True):
+        assert " cython " in compiled
+        assert pure.split()[0] == "python"
+        assert pure.endswith("1.0 x  #")  # the slower of the two, by far
 
 
 # -- The echo ---------------------------------------------------------------------------------------------------------
