@@ -17,6 +17,9 @@ TESTED = ("tests", "benchmarks", "docs", "examples", "pyproject.toml", "README.m
 OF_THE_TREE = ("--ignore=tests/test_packaging.py",)
 """Tests of what is built, not of what is installed."""
 
+XML = ("-o", "junit_family=xunit1")
+"""The kind of report that holds what tests record."""
+
 ABOUT = "import sys, wslowlevel as w; print(w.BACKEND, w.codec.kernel(), w.__file__.startswith(sys.prefix))"
 
 
@@ -68,7 +71,7 @@ class Installed:
 
     def _run(self, backend: str, arguments: Sequence[str]) -> Run:
         report, log = self._place / f"{backend}.xml", self._place / f"{backend}.log"
-        command = [str(self.python), "-m", "pytest", "-q", f"--junitxml={report}", *OF_THE_TREE, *arguments]
+        command = [str(self.python), "-m", "pytest", "-q", *XML, f"--junitxml={report}", *OF_THE_TREE, *arguments]
         with log.open("w") as output:
             environment = {**os.environ, "WSLOWLEVEL_BACKEND": backend}
             subprocess.run(command, cwd=self._copy, env=environment, stdout=output, stderr=output, check=False)
