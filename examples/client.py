@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import ssl
 import sys
 import threading
@@ -94,6 +95,10 @@ def show(message: Message) -> None:
 
 
 async def talk(uri: str, trusted: ssl.SSLContext | None) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    with suppress(NotImplementedError):  # on Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
     response, socket = await connect(uri, ssl=trusted, extensions=[PerMessageDeflate()])
     agreed = response.headers.get("Sec-WebSocket-Extensions", "no extensions")
     print(f"connected to {uri}, {agreed}", file=sys.stderr)
@@ -130,7 +135,7 @@ def main() -> str | int:
         return refusal(error)
     except (WebSocketError, OSError, ValueError, asyncio.TimeoutError) as error:
         return f"{type(error).__name__}: {error}"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):  # Ctrl-C
         return 130
     return 0
 

@@ -23,6 +23,7 @@ from wslowlevel import connect, get_messages_factory, send_message_factory
 
 from .servers import TIMEOUT, run
 from .test_examples import EXAMPLES, running
+from .tls import with_a_peer_over_tls
 
 
 @pytest.fixture(params=["python", "cython"])
@@ -241,6 +242,7 @@ async def echoes_to_websockets(uri: str, context: ssl.SSLContext) -> None:
 CLIENTS = {"ours": echoes_to_ours, "websockets": echoes_to_websockets}
 
 
+@with_a_peer_over_tls
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_client_that_trusts_the_certificate_is_echoed(client: str, backend: str) -> None:
     with tls_server(backend) as (uri, certificate):

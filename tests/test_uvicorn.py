@@ -23,7 +23,7 @@ from wslowlevel import Opcode
 from wslowlevel.uvicorn import WebSocketProtocol
 
 from .servers import both_loops, close_of, connecting, handshake, masked, masked_close, run, until, upgraded
-from .tls import certificate, client_tls
+from .tls import certificate, client_tls, with_a_peer_over_tls
 
 Event = dict[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -162,6 +162,7 @@ def test_control_frames(loop_kind: str) -> None:
     run(loop_kind, talk())
 
 
+@with_a_peer_over_tls
 @both_loops
 def test_tls(loop_kind: str) -> None:
     schemes: list[str] = []

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import functools
 import ssl
+import sys
 
+import pytest
 import trustme
+
+IGNORED = "ignore:Exception ignored in. <function _SSLProtocolTransport.__del__:pytest.PytestUnraisableExceptionWarning"
+
+with_a_peer_over_tls = pytest.mark.filterwarnings(*[IGNORED] if sys.version_info < (3, 11) else [])
+"""For tests of which another library is one end: with CPython 3.10 asyncio complains of its transports."""
 
 
 @functools.cache

@@ -17,12 +17,9 @@ from .cli.info import info
 from .cli.inspect import inspect
 from .cli.listen import authority, listen
 from .cli.replace import path_of, run_module, run_program, show_gains
-from .cli.talk import Interrupted, Target, talk
+from .cli.talk import Target, talk
 from .codec import BACKEND
 from .errors import InvalidHandshake, WebSocketError
-
-INTERRUPTED = 130
-"""The exit code of what Ctrl-C ended, as shells have it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,9 +59,7 @@ def run_connect(options: argparse.Namespace) -> int:
         options.uri, options.header, options.subprotocol, options.compress, ca=options.ca, binary=options.binary
     )
     try:
-        return asyncio.run(talk(target))
-    except (KeyboardInterrupt, Interrupted):
-        return INTERRUPTED
+        return talk(target)
     except InvalidHandshake as error:
         return fail(f"{options.uri} refused with status {error.status}: {error}")
     except asyncio.TimeoutError as error:

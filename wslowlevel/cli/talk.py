@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import ssl
 import sys
 import threading
@@ -42,6 +43,10 @@ KEPT = 1024
 Lines = AsyncIterator[str]
 
 
+INTERRUPTED = 130
+"""What `talk` returns after Ctrl-C, as shells have it."""
+
+
 class Interrupted(Exception):
     """By Ctrl-C, at the prompt: as an exception that a task may raise."""
 
@@ -58,13 +63,23 @@ class Target:
     binary: bool = False
 
 
-async def talk(target: Target) -> int:
-    """Talk until either side closes; return 0 after a clean end with 1000 or 1001, else 1.
+def talk(target: Target) -> int:
+    """Talk until either side closes; return 0 after a clean end with 1000 or 1001, 130 after Ctrl-C, else 1.
 
     Raises:
         WebSocketError, OSError, TimeoutError, ValueError: no connection, see :func:`wslowlevel.connect`.
-        Interrupted, KeyboardInterrupt: Ctrl-C was pressed; the connection is closed by then.
     """
+    try:
+        return asyncio.run(_talk(target))
+    except (KeyboardInterrupt, Interrupted, asyncio.CancelledError):
+        return INTERRUPTED
+
+
+async def _talk(target: Target) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    with suppress(NotImplementedError):  # on Windows
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
     trusted = ssl.create_default_context(cafile=target.ca) if target.ca else None
     extensions = [PerMessageDeflate()] if target.compress else []
     response, socket = await connect(

@@ -13,7 +13,7 @@ from ..codec import apply_mask
 from ..wire import MASK_KEY_LENGTH
 from .sizes import KEY, masking_samples
 
-TESTED = ("6.4.2", "6.5.2", "6.6.1")
+TESTED = ("6.4.2", "6.5.2", "6.5.10", "6.6.1")
 
 _mask = tornado.util._websocket_mask_python
 _is_compiled = tornado.util._websocket_mask is not _mask
