@@ -5,7 +5,7 @@ BIN := .venv/bin
 BENCHMARK := -o python_files="bench_*.py" --benchmark-enable --benchmark-max-time=0.2 --benchmark-group-by=group \
 	--benchmark-columns=median,ops --benchmark-sort=name
 
-.PHONY: help build test lint types conformance conformance-full fuzz sanitize soak reliability dropin-suites wheels bench bench-peers bench-echo bench-curves bench-guard \
+.PHONY: help build test lint types conformance conformance-full fuzz sanitize soak reliability dropin-suites wheels docs bench bench-peers bench-echo bench-curves bench-guard \
 	bench-broadcast clean
 
 help:  ## list the verbs
@@ -63,6 +63,13 @@ dropin-suites: build  ## other libraries' own tests, with ours in place and with
 
 wheels: .venv/wheels  ## wheels for every CPython found, tested as a user gets them: over an hour, into build/wheels
 	$(BIN)/python -m tests.wheels
+
+.venv/docs: .venv/installed
+	WSLOWLEVEL_BUILD=require $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev,docs]'
+	touch $@
+
+docs: .venv/docs  ## the documentation, with warnings as errors, into build/docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 bench: build  ## the backends compared on this machine, in under two minutes
 	$(BIN)/python -m pytest benchmarks $(BENCHMARK)

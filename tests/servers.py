@@ -6,12 +6,12 @@ import asyncio
 import gc
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import pytest
-import uvloop
 
 from wslowlevel import Frame, FrameDecoder, Opcode, Request, Socket, WebSocketError, encode_frame, serve
 from wslowlevel.aio.server import OnUpgrade, Server
@@ -35,10 +35,11 @@ ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 # -- Event loops ------------------------------------------------------------------------------------------------------
 
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "asyncio": asyncio.new_event_loop,
-    "uvloop": uvloop.new_event_loop,
-}
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+if sys.implementation.name == "cpython":  # for which alone there is one
+    import uvloop
+
+    LOOPS["uvloop"] = uvloop.new_event_loop
 
 both_loops = pytest.mark.parametrize("loop_kind", LOOPS)
 """Runs a test on each loop: it takes `loop_kind`, and hands it to `run`."""
@@ -73,6 +74,25 @@ async def until(condition: Callable[[], bool]) -> None:
     """Give the loop turns until something is so; `run` ends a test where it never is."""
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0.001)
+
+
+def free_port() -> int:
+    """For a program that is told which to listen on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
+
+
+async def until_it_listens(port: int) -> None:
+    """The server says nothing, so that its port is tried until it is there; `run` ends a test where it never is."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.01)
+        else:
+            writer.transport.abort()
+            return
 
 
 # -- The server -------------------------------------------------------------------------------------------------------

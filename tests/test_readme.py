@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import signal
-import socket as sockets
 import subprocess
 import sys
 from pathlib import Path
 
-from .servers import masked, masked_close, run, upgraded
+from .servers import free_port, masked, masked_close, run, until_it_listens, upgraded
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 BLOCKS: list[str] = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -21,25 +19,12 @@ def the_block_with(text: str) -> str:
     return block
 
 
-async def until_it_listens(port: int) -> None:
-    """The server says nothing, so that its port is tried until it is there; `run` ends a test where it never is."""
-    while True:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except ConnectionRefusedError:
-            await asyncio.sleep(0.01)
-        else:
-            writer.transport.abort()
-            return
-
-
 def test_the_codec() -> None:
     exec(compile(the_block_with("MessageDecoder"), "README.md", "exec"), {})
 
 
 def test_the_server_and_the_client() -> None:
-    with sockets.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     code = the_block_with("serve_forever").replace("8765", str(port))
     assert len([line for line in code.splitlines() if line.strip()]) <= 20
 

@@ -60,7 +60,8 @@ async def connect(
         uri: ``ws://`` or ``wss://``, host, port, path and query (RFC 6455 §3). A user name and password in it are sent
             as Basic credentials (RFC 7617).
         headers: further headers, "Name: value" strings or (name, value) pairs. Host and Authorization stand in place
-            of what the URI would say; those of the handshake itself (Upgrade, Connection, Sec-WebSocket-*) are refused.
+            of what the URI would say; those of the handshake itself (Upgrade, Connection, ``Sec-WebSocket-*``) are
+            refused.
         subprotocols: offered, in order of preference.
         extensions: offered, in order of preference; see :class:`wslowlevel.extensions.ExtensionFactory`.
         origin: the Origin header, which servers ask of browsers (RFC 6455 §4.1); None for none.

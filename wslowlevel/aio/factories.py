@@ -133,8 +133,7 @@ def handle_messages_factory(
     echo of one short message takes.
 
     Args:
-        socket, max_in_memory_store_size, max_frame_size, max_fragments, strict, require_mask, allow_rsv, auto_close,
-            auto_pong: as for `get_messages_factory`, in whose place this one is called.
+        socket: as for `get_messages_factory`, in whose place this one is called, and so the others.
 
     Returns:
         ``await handle_messages(on_message)``: calls ``on_message(message)`` for everything that arrives, as it arrives,
