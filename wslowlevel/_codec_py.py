@@ -73,6 +73,14 @@ def _bytes_view(value: object, name: str, writable: bool = False) -> memoryview:
         return memoryview((ctypes.c_ubyte * view.nbytes).from_buffer(view) if writable else view.tobytes()).cast("B")
 
 
+def _bytes_of(value: object, name: str) -> bytes:
+    """Its bytes, as they are now."""
+    if type(value) is bytes:
+        return value
+    with _bytes_view(value, name) as view:  # released at once: where objects live on, their owner could not resize it
+        return bytes(view)
+
+
 def _integer(value: object, name: str, lowest: int, highest: int) -> int:
     try:
         number = operator.index(value)  # type: ignore[arg-type]
@@ -84,7 +92,7 @@ def _integer(value: object, name: str, lowest: int, highest: int) -> int:
 
 
 def _mask_key(value: object, name: str) -> bytes:
-    key = bytes(_bytes_view(value, name))
+    key = _bytes_of(value, name)
     if len(key) != MASK_KEY_LENGTH:
         raise errors.wrong_key_length(len(key))
     return key
@@ -120,16 +128,16 @@ def apply_mask(data: object, key: object, offset: int = 0) -> bytes:
     Raises:
         TypeError, ValueError: an argument of the wrong kind.
     """
-    view = _bytes_view(data, "data")
-    return _masked(view, _mask_key(key, "key"), _integer(offset, "offset", 0, MAX_LENGTH_64))
+    with _bytes_view(data, "data") as view:
+        return _masked(view, _mask_key(key, "key"), _integer(offset, "offset", 0, MAX_LENGTH_64))
 
 
 def apply_mask_inplace(buffer: object, key: object, offset: int = 0) -> None:
     """Mask or unmask a writable C-contiguous buffer where it stands; otherwise as :func:`apply_mask`."""
-    view = _bytes_view(buffer, "buffer", writable=True)
-    masked = _masked(view, _mask_key(key, "key"), _integer(offset, "offset", 0, MAX_LENGTH_64))
-    if masked:
-        view[:] = masked
+    with _bytes_view(buffer, "buffer", writable=True) as view:
+        masked = _masked(view, _mask_key(key, "key"), _integer(offset, "offset", 0, MAX_LENGTH_64))
+        if masked:
+            view[:] = masked
 
 
 def kernel() -> str:
@@ -304,12 +312,14 @@ def parse_header(buffer: object, offset: int = 0) -> Header | None:
         ProtocolError: a payload length over 63 bits, or not in its shortest form.
         TypeError, ValueError: an argument of the wrong kind.
     """
-    view = _bytes_view(buffer, "buffer")
-    head = view[_integer(offset, "offset", 0, len(view)) :]
+    with _bytes_view(buffer, "buffer") as view:
+        start = _integer(offset, "offset", 0, len(view))
+        with view[start : start + MAX_HEADER_LENGTH] as first_bytes:
+            head = bytes(first_bytes)
     if len(head) < 2 or len(head) < _HEADER_LENGTHS[head[1]]:
         return None
     first, length = head[0], _HEADER_LENGTHS[head[1]]
-    mask_key = bytes(head[length - MASK_KEY_LENGTH : length]) if head[1] & MASK else None
+    mask_key = head[length - MASK_KEY_LENGTH : length] if head[1] & MASK else None
     return Header._of(first & OPCODE, _payload_length(head), first // FIN, *_RSV_BITS[first], mask_key)
 
 
@@ -358,11 +368,11 @@ def encode_frame(
         payload: any C-contiguous buffer; copied once, not changed.
     """
     first = _first_byte(opcode, fin, rsv1, rsv2, rsv3)
-    view = _bytes_view(payload, "payload")
-    if mask_key is None:
-        return b"".join((_encode_header(first, len(view), None), view))
-    key = _mask_key(mask_key, "mask_key")
-    return _encode_header(first, len(view), key) + _masked(view, key, 0)
+    with _bytes_view(payload, "payload") as view:
+        if mask_key is None:
+            return b"".join((_encode_header(first, len(view), None), view))
+        key = _mask_key(mask_key, "mask_key")
+        return _encode_header(first, len(view), key) + _masked(view, key, 0)
 
 
 _HEADER_LENGTHS = tuple(
@@ -372,7 +382,7 @@ _HEADER_LENGTHS = tuple(
 """Bytes of a header, by its second byte."""
 
 
-def _payload_length(head: bytes | memoryview) -> int:
+def _payload_length(head: bytes) -> int:
     """The payload length of a complete header, in the shortest of its three forms or not at all."""
     length = head[1] & LENGTH
     if length == LENGTH_16:
@@ -451,10 +461,10 @@ class Utf8Validator:
             ProtocolError: a byte is wrong; raised again by every later call until `reset`.
             TypeError, ValueError: not such a buffer.
         """
-        view = _bytes_view(data, "data")
+        piece = _bytes_of(data, "data")
         if self._error is not None:
             raise self._error.with_traceback(None)
-        text = b"".join((self._tail, view))
+        text = self._tail + piece
         good, tail = _utf8_prefix(text)
         self._position += good - len(self._tail)
         self._tail = tail
@@ -524,9 +534,9 @@ def prepare_websocket_frame(
     key = fresh_mask_key() if mask_key is True else mask_key
     frame = encode_frame(opcode, payload, fin=fin, rsv1=rsv1, rsv2=rsv2, rsv3=rsv3, mask_key=key)
     if frame[0] & CONTROL:
-        _check_control_to_send(frame[0], bytes(_bytes_view(payload, "payload")))
+        _check_control_to_send(frame[0], _bytes_of(payload, "payload"))
     elif frame[0] == FIN | Opcode.TEXT:
-        _check_text_to_send(bytes(_bytes_view(payload, "payload")))
+        _check_text_to_send(_bytes_of(payload, "payload"))
     return frame
 
 
@@ -825,7 +835,7 @@ class _Decoder(Generic[_Item]):
             TypeError, ValueError: not such a buffer.
             RuntimeError: called from inside another call, or from two threads at once.
         """
-        return self._decode(bytes(_bytes_view(data, "data")))
+        return self._decode(_bytes_of(data, "data"))
 
     def get_buffer(self, hint: int = -1) -> memoryview:
         """Lend memory to receive into, as asyncio.BufferedProtocol asks for it.
