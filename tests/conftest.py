@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
@@ -62,6 +63,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--no-codec", action="store_true", help="leave out the tests that run both backends whatever is chosen"
     )
     parser.addoption("--slow", action="store_true", help="run the tests too that take too long for every run")
+
+
+COMPARES_BOTH = {"fuzz", "test_foreign.py"}
+"""What cannot be imported without the compiled codec."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if config.getoption("--no-cython") and collection_path.name in COMPARES_BOTH else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

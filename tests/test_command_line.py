@@ -202,8 +202,9 @@ def test_info(codec: str) -> None:
 
 
 def test_what_is_not_installed_is_told(tmp_path: Path) -> None:
-    with_h11_only = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(wslowlevel.__file__).parent.parent)])}
-    shutil.copytree(Path(h11.__file__).parent, tmp_path / "h11")
+    with_h11_only = {"PYTHONPATH": str(tmp_path)}
+    for package in (h11, wslowlevel):
+        shutil.copytree(Path(str(package.__file__)).parent, tmp_path / package.__name__)
     command = [sys.executable, "-S", "-m", "wslowlevel"]
     done = subprocess.run(
         [*command, "info"], capture_output=True, text=True, check=True, env=environment(**with_h11_only)

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-TESTED = ("tests", "benchmarks", "docs", "examples", "pyproject.toml", "README.md", "CHANGELOG.md", "SECURITY.md")
+TESTED = (
+    "tests",
+    "benchmarks",
+    "docs",
+    "examples",
+    "pyproject.toml",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+)
 """What the tests read, the package not among it: they find the one that is installed, or none."""
 
 OF_THE_TREE = ("--ignore=tests/test_packaging.py",)
