@@ -204,6 +204,11 @@ def test_segments_out_of_order_twice_and_overlapping() -> None:
     assert bytes(found.flows[0].data) == REQUEST + HELLO
 
 
+def test_two_connections_between_the_same_ports() -> None:
+    found = conversations(captured([*conversation(), *conversation(start=77)]))
+    assert [[bytes(flow.data)[-5:] for flow in each.flows] for each in found] == [[HELLO[-5:], b" back"]] * 2
+
+
 def test_a_hole_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     packets = conversation()
     packets.append(segment(CLIENT, SERVER, 2**32 - 10 + len(REQUEST + HELLO) + 100, HELLO))

@@ -15,6 +15,9 @@ from typing import Any
 MAGICS = tuple(map(bytes.fromhex, ("d4c3b2a1", "a1b2c3d4", "4d3cb2a1", "a1b23c4d", "0a0d0d0a")))
 """How pcap, in either byte order and with either clock, and pcapng begin."""
 
+SYN, ACK = 0x02, 0x10
+"""Flags of a segment (RFC 9293 §3.1)."""
+
 HALF = 1 << 31
 """TCP's numbers wrap: what is further ahead than this is behind (RFC 9293 §3.4)."""
 
@@ -105,6 +108,10 @@ def digits_behind_offsets(lines: list[str]) -> str | None:
 # -- A packet capture -------------------------------------------------------------------------------------------------
 
 
+Half = tuple[tuple[bytes, int], tuple[bytes, int]]
+"""One direction: (address, port) from which, and to which."""
+
+
 @dataclass
 class _Half:
     """The segments of one direction, as they came."""
@@ -134,20 +141,24 @@ class _Half:
 
 def packets(data: bytes) -> Iterator[Conversation]:
     """Each TCP connection of a capture."""
-    halves: dict[tuple[Any, ...], _Half] = {}
+    halves: dict[Half, _Half] = {}
     for time, ip in ip_packets(data):
         tcp = ip.data
-        key = (ip.src, tcp.sport, ip.dst, tcp.dport)
-        if tcp.flags & 0x02:  # SYN: its number is that of the byte before the first
-            halves[key] = _Half((tcp.seq + 1) % (2 * HALF))
-        else:
+        key = ((ip.src, tcp.sport), (ip.dst, tcp.dport))
+        if not tcp.flags & SYN:
             halves.setdefault(key, _Half()).add(tcp.seq, bytes(tcp.data), time)
+            continue
+        if not tcp.flags & ACK and key in halves and halves[key].segments:
+            yield taken_out(halves, key)  # another connection between the same ports
+        halves[key] = _Half((tcp.seq + 1) % (2 * HALF))  # its number is that of the byte before the first
     while halves:
-        key, half = next(iter(halves.items()))
-        del halves[key]
-        back = halves.pop((*key[2:], *key[:2]), _Half())
-        name = " and ".join(f"{address(host)}:{port}" for host, port in (key[:2], key[2:]))
-        yield Conversation(name, (half.flow(), back.flow()))
+        yield taken_out(halves, next(iter(halves)))
+
+
+def taken_out(halves: dict[Half, _Half], key: Half) -> Conversation:
+    there, back = halves.pop(key), halves.pop((key[1], key[0]), _Half())
+    name = " and ".join(f"{address(host)}:{port}" for host, port in key)
+    return Conversation(name, (there.flow(), back.flow()))
 
 
 def ip_packets(data: bytes) -> Iterator[tuple[float, Any]]:
