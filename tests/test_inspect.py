@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
 from io import BytesIO
@@ -20,7 +21,7 @@ from wslowlevel.codec import encode_frame
 
 from .hostile.test_violations import VIOLATIONS, Violation
 from .servers import handshake, masked
-from .test_command_line import run_command
+from .test_command_line import COMMAND, run_command
 from .vectors import KEY
 
 REQUEST = handshake(target="/chat")
@@ -262,3 +263,19 @@ def test_the_command(tmp_path: Path) -> None:
     done = run_command("inspect", str(tmp_path / "none"))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"wslowlevel: cannot read {tmp_path / 'none'}: No such file or directory\n"
+
+
+@pytest.mark.any_backend
+def test_whoever_reads_may_have_enough(tmp_path: Path) -> None:
+    file = tmp_path / "frames"
+    file.write_bytes(HELLO * 20_000)
+    process = subprocess.Popen(
+        [*COMMAND, "inspect", str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "offset" in process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1

@@ -25,7 +25,14 @@ from .errors import InvalidHandshake, WebSocketError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code: 0, 1 for what failed, 2 (by SystemExit) for wrong arguments."""
     options = build_parser().parse_args(arguments)
-    return COMMANDS[options.command](options)
+    try:
+        return COMMANDS[options.command](options)
+    except BrokenPipeError:
+        if options.command == "dropin" and (options.module or options.program):
+            raise  # it is the program's own
+        # Whoever read what is printed has enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def run_echo(options: argparse.Namespace) -> int:
@@ -64,6 +71,8 @@ def run_connect(options: argparse.Namespace) -> int:
         return fail(f"{options.uri} refused with status {error.status}: {error}")
     except asyncio.TimeoutError as error:
         return fail(str(error))
+    except BrokenPipeError:
+        raise
     except (OSError, UnicodeError) as error:
         return fail(f"cannot connect to {options.uri}: {cause_of(error)}")
     except (WebSocketError, ValueError) as error:
@@ -77,9 +86,10 @@ def run_inspect(options: argparse.Namespace) -> int:
         else:
             with open(options.file, "rb") as file:
                 data = file.read()
-        return inspect(data, options.sender)
     except OSError as error:
         return fail(f"cannot read {options.file}: {cause_of(error)}")
+    try:
+        return inspect(data, options.sender)
     except NoCapture as error:
         return fail(f"{options.file}: {error}")
     except ImportError as error:
