@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from .servers import TIMEOUT
+from .test_client_examples import tls_server
 from .test_command_line import COMMAND, EchoCommand, echo_command, environment
 
 pytestmark = pytest.mark.any_backend
@@ -72,6 +73,37 @@ def test_a_wrong_header(echo: EchoCommand) -> None:
     done = piped(b"", "-H", "Upgrade: h2c", echo.url())
     assert done.returncode == 1
     assert "header upgrade is not the caller's to set" in done.stderr.decode()
+
+
+def test_a_certificate_is_trusted_or_named(tmp_path: Path) -> None:
+    with tls_server("python") as (uri, certificate):
+        done = piped(b"over TLS\n", "--ca", str(certificate), uri)
+        assert (done.returncode, done.stdout) == (0, b"over TLS\n")
+        done = piped(b"", uri)
+        assert done.returncode == 1
+        assert done.stderr.decode().startswith(f"wslowlevel: cannot connect to {uri}: ")
+        assert "certificate verify failed" in done.stderr.decode()
+    done = piped(b"", "--ca", str(tmp_path / "none"), uri)
+    assert done.stderr.decode() == f"wslowlevel: cannot read {tmp_path / 'none'}: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    ("stdin", "stdout", "cause"),
+    [("/proc/self/mem", os.devnull, "Input/output error"), (__file__, "/dev/full", "No space left on device")],
+)
+def test_what_cannot_be_read_or_printed(stdin: str, stdout: str, cause: str, echo: EchoCommand) -> None:
+    with open(stdin, "rb") as read, open(stdout, "wb") as printed:
+        done = subprocess.run(
+            [*COMMAND, "connect", echo.url()],
+            stdin=read,
+            stdout=printed,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT,
+            check=False,
+            env=environment(),
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[1:] == [f"wslowlevel: cannot read or print: {cause}"]
 
 
 # -- On a terminal ----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 
@@ -17,7 +18,7 @@ from .cli.info import info
 from .cli.inspect import inspect
 from .cli.listen import authority, listen
 from .cli.replace import path_of, run_module, run_program, show_gains
-from .cli.talk import Target, talk
+from .cli.talk import NotConnected, Target, talk
 from .codec import BACKEND
 from .errors import InvalidHandshake, WebSocketError
 
@@ -62,21 +63,26 @@ def choose_backend(choice: str) -> None:
 
 
 def run_connect(options: argparse.Namespace) -> int:
-    target = Target(
-        options.uri, options.header, options.subprotocol, options.compress, ca=options.ca, binary=options.binary
-    )
+    try:
+        trusted = ssl.create_default_context(cafile=options.ca) if options.ca else None
+    except OSError as error:
+        return fail(f"cannot read {options.ca}: {cause_of(error)}")
+    target = Target(options.uri, options.header, options.subprotocol, options.compress, trusted, options.binary)
     try:
         return talk(target)
     except InvalidHandshake as error:
-        return fail(f"{options.uri} refused with status {error.status}: {error}")
+        said = f"{options.uri} refused with status {error.status}: {error}"
+    except NotConnected as error:
+        said = f"cannot connect to {options.uri}: {cause_of(error.__cause__)}"
     except asyncio.TimeoutError as error:
-        return fail(str(error))
+        said = str(error)
+    except (WebSocketError, ValueError) as error:
+        said = f"{options.uri}: {error}"
     except BrokenPipeError:
         raise
-    except (OSError, UnicodeError) as error:
-        return fail(f"cannot connect to {options.uri}: {cause_of(error)}")
-    except (WebSocketError, ValueError) as error:
-        return fail(f"{options.uri}: {error}")
+    except OSError as error:
+        said = f"cannot read or print: {cause_of(error)}"
+    return fail(said)
 
 
 def run_inspect(options: argparse.Namespace) -> int:
@@ -131,9 +137,10 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 }
 
 
-def cause_of(error: OSError | UnicodeError) -> str:
-    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno is not None:
-        return os.strerror(error.errno)  # asyncio's own text repeats the address
+def cause_of(error: BaseException | None) -> str:
+    """What the system says; asyncio's own text repeats the address. The numbers of names and of TLS are their own."""
+    if isinstance(error, OSError) and not isinstance(error, (socket.gaierror, ssl.SSLError)) and error.errno:
+        return os.strerror(error.errno)
     return str(getattr(error, "strerror", None) or error)
 
 

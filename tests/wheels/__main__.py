@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         installed = Installed(wheel, python, ROOT, PLACE / "installed" / wheel.name)
         runs = [] if options.no_tests else installed.test(options.arguments)
         wrong += [f"{wheel.name}, {run.backend}: {run.failed} failed, see {run.log}" for run in runs if run.failed]
+        wrong += [f"{wheel.name}, {run.backend}: no test passed, see {run.log}" for run in runs if not run.passed]
         table.add_row(
             wheel.stem.split("-", 2)[-1].replace(".", "\n."),
             f"{wheel.stat().st_size:,}",

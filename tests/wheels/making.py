@@ -28,10 +28,16 @@ def interpreters() -> Iterator[Path]:
     """Each CPython from 3.10 on that is on the path, or under pyenv."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     for minor in MINORS:
-        managed = sorted(pyenv.glob(f"3.{minor}.*/bin/python3.{minor}"))
+        managed = sorted(pyenv.glob(f"3.{minor}.*/bin/python3.{minor}"), key=patch_of)
         found = managed[-1] if managed else shutil.which(f"python3.{minor}")
         if found:
             yield Path(found)
+
+
+def patch_of(managed: Path) -> tuple[bool, int]:
+    """Of pyenv's .../3.N.PATCH/bin/python3.N; what has no number there, a release candidate say, comes first."""
+    patch = managed.parent.parent.name.split(".")[2]
+    return (patch.isdecimal(), int(patch) if patch.isdecimal() else 0)
 
 
 def make_source(tree: Path, directory: Path) -> Path:

@@ -8,9 +8,9 @@ import signal
 import ssl
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -24,6 +24,7 @@ from ..aio.socket import Socket
 from ..codec import Chunk
 from ..deflate import PerMessageDeflate
 from ..errors import ConnectionLost
+from ..http1 import HandshakeResponse
 from ..wire import CONTROL, CloseCode, Opcode
 from .terminal import Show, bits_of, harmless, name_of, printer, shown
 
@@ -42,13 +43,16 @@ KEPT = 1024
 
 Lines = AsyncIterator[str]
 
-
 INTERRUPTED = 130
 """What `talk` returns after Ctrl-C, as shells have it."""
 
 
 class Interrupted(Exception):
     """By Ctrl-C, at the prompt: as an exception that a task may raise."""
+
+
+class NotConnected(Exception):
+    """No server was reached; its cause is the OSError that tells why."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Target:
     headers: list[str] = field(default_factory=list)
     subprotocols: list[str] = field(default_factory=list)
     compress: bool = False
-    ca: str | None = None
+    trusted: ssl.SSLContext | None = None
     binary: bool = False
 
 
@@ -67,7 +71,9 @@ def talk(target: Target) -> int:
     """Talk until either side closes; return 0 after a clean end with 1000 or 1001, 130 after Ctrl-C, else 1.
 
     Raises:
-        WebSocketError, OSError, TimeoutError, ValueError: no connection, see :func:`wslowlevel.connect`.
+        NotConnected: no server was reached.
+        WebSocketError, TimeoutError, ValueError: no connection, see :func:`wslowlevel.connect`.
+        OSError: what is to be sent cannot be read, or what came not be printed.
     """
     try:
         return asyncio.run(_talk(target))
@@ -80,11 +86,7 @@ async def _talk(target: Target) -> int:
     assert task is not None
     with suppress(NotImplementedError):  # on Windows
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
-    trusted = ssl.create_default_context(cafile=target.ca) if target.ca else None
-    extensions = [PerMessageDeflate()] if target.compress else []
-    response, socket = await connect(
-        target.uri, ssl=trusted, headers=target.headers, subprotocols=target.subprotocols, extensions=extensions
-    )
+    response, socket = await connected(target)
     agreed = [f"subprotocol {response.subprotocol}"] if response.subprotocol else []
     agreed += [each for each in [response.headers.get("Sec-WebSocket-Extensions")] if each]
     remark(f"connected to {target.uri}{''.join(f', {harmless(each)}' for each in agreed)}")
@@ -106,6 +108,22 @@ async def _talk(target: Target) -> int:
     code, reason = socket.received or (CloseCode.ABNORMAL_CLOSURE, "our Close frame was not answered")
     remark(f"closed: {code:d} {harmless(reason)}".rstrip())
     return int(code not in (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RECEIVED))
+
+
+async def connected(target: Target) -> tuple[HandshakeResponse, Socket]:
+    extensions = [PerMessageDeflate()] if target.compress else []
+    try:
+        return await connect(
+            target.uri,
+            ssl=target.trusted,
+            headers=target.headers,
+            subprotocols=target.subprotocols,
+            extensions=extensions,
+        )
+    except OSError as error:
+        if isinstance(error, asyncio.TimeoutError) and error.errno is None:
+            raise  # it is the limit of `connect`, not of the system
+        raise NotConnected from error
 
 
 def remark(text: str) -> None:
@@ -167,20 +185,20 @@ async def in_a_thread(call: Callable[[], bytes]) -> bytes:
     return await asyncio.wrap_future(result)
 
 
-class closing:  # noqa: N801
-    """Closes a socket at the end of the block: with 1001 where somebody does not wait for it, else with 1000."""
-
-    def __init__(self, socket: Socket) -> None:
-        self._socket = socket
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        goes = kind is not None and issubclass(kind, (asyncio.CancelledError, Interrupted))
-        self._socket.close(CloseCode.GOING_AWAY if goes else CloseCode.NORMAL_CLOSURE)
-        self._socket.flush()
-        return kind is not None and issubclass(kind, ConnectionLost)  # whoever receives tells of it
+@contextmanager
+def closing(socket: Socket) -> Iterator[None]:
+    """Close a socket at the end of the block: with 1001 where somebody does not wait for it, else with 1000."""
+    code = CloseCode.NORMAL_CLOSURE
+    try:
+        yield
+    except ConnectionLost:
+        pass  # whoever receives tells of it
+    except (asyncio.CancelledError, Interrupted):
+        code = CloseCode.GOING_AWAY
+        raise
+    finally:
+        socket.close(code)
+        socket.flush()
 
 
 # -- On a terminal ----------------------------------------------------------------------------------------------------
