@@ -26,9 +26,12 @@ from wslowlevel import (
     send_message_factory,
 )
 
+from .nginx import nginx
 from .servers import TIMEOUT, free_port, run, until, until_it_listens
 
-SERVE = Path(__file__).parent.parent / "examples" / "scale_out" / "serve.py"
+EXAMPLE = Path(__file__).parent.parent / "examples" / "scale_out"
+SERVE = EXAMPLE / "serve.py"
+NGINX = EXAMPLE / "nginx.conf"
 WORKERS = 3
 CLIENTS = 15
 MESSAGES = 100
@@ -157,10 +160,25 @@ async def kill_one_under_load(port: int) -> None:
         await until(lambda: all(back <= set(member.heard) for member in there))
 
 
+@contextmanager
+def in_front(balancer: str | None, port: int, directory: Path) -> Iterator[int]:
+    """The port to connect to: of the processes, or of a balancer with the example's configuration."""
+    if balancer is None:
+        yield port
+        return
+    front = free_port()
+    http = NGINX.read_text().partition("http {")[2].rpartition("}")[0]
+    http = http.replace("listen 8080", f"listen 127.0.0.1:{front}").replace("127.0.0.1:8765", f"127.0.0.1:{port}")
+    with nginx(http, front, directory):
+        yield front
+
+
 @pytest.mark.any_backend
-def test_a_process_is_killed_under_load(tmp_path: Path) -> None:
+@pytest.mark.parametrize("balancer", [None, "nginx"])
+def test_a_process_is_killed_under_load(balancer: str | None, tmp_path: Path) -> None:
     with redis(tmp_path) as redis_port, processes(redis_port) as (port, server):
-        run("asyncio", kill_one_under_load(port))
+        with in_front(balancer, port, tmp_path) as front:
+            run("asyncio", kill_one_under_load(front))
         server.terminate()
         _, errors = server.communicate(timeout=TIMEOUT)
         assert server.returncode == 0
