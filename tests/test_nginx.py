@@ -31,13 +31,11 @@ PAGE = Path(__file__).parent.parent / "docs" / "howto" / "nginx.md"
 ORIGIN = "https://chat.example.org"
 
 
-def configuration(port: int, behind: int, directory: Path, timeout: str) -> str:
+def configuration(port: int, behind: int, timeout: str) -> str:
     """The page's, with a certificate, other ports, and a shorter time."""
     found = re.search(r"^```nginx\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert found
-    (directory / "key.pem").write_bytes(certificate().private_key_pem.bytes())
-    (directory / "certificate.pem").write_bytes(b"".join(each.bytes() for each in certificate().cert_chain_pems))
-    tls = f"ssl_certificate {directory}/certificate.pem;\n    ssl_certificate_key {directory}/key.pem;"
+    tls = f"ssl_certificate {certificate().chain};\n    ssl_certificate_key {certificate().key};"
     text: str = found[1]
     for written, ours in {
         "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;\n    {tls}",
@@ -60,7 +58,7 @@ async def echo(request: Request, socket: Socket, head: bytes) -> None:
 def in_front(directory: Path, timeout: str) -> Iterator[tuple[str, int]]:
     """Run nginx -> its URI, and the port to serve on."""
     port, behind = free_port(), free_port()
-    with nginx(configuration(port, behind, directory, timeout), port, directory):
+    with nginx(configuration(port, behind, timeout), port, directory):
         yield f"wss://localhost:{port}/", behind
 
 

@@ -171,17 +171,17 @@ def test_tls(loop_kind: str) -> None:
         schemes.append(scope["scheme"])
         await echo(scope, receive, send)
 
-    async def talk(path: str) -> None:
+    async def talk() -> None:
+        chain, key = map(str, certificate())
         async with (
-            serving(app, ssl_certfile=path) as server,
+            serving(app, ssl_certfile=chain, ssl_keyfile=key) as server,
             connect(f"wss://127.0.0.1:{port_of(server)}/", ssl=client_tls()) as client,
         ):
             for message in ("häh", bytes(300_000)):
                 await client.send(message)
                 assert await client.recv() == message
 
-    with certificate().private_key_and_cert_chain_pem.tempfile() as path:
-        run(loop_kind, talk(path))
+    run(loop_kind, talk())
     assert schemes == ["wss"]
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import ssl
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-import trustme
 
 IGNORED = "ignore:Exception ignored in. <function _SSLProtocolTransport.__del__:pytest.PytestUnraisableExceptionWarning"
 
@@ -15,29 +18,37 @@ with_a_peer_over_tls = pytest.mark.filterwarnings(*[IGNORED] if sys.version_info
 """For tests of which another library is one end: with CPython 3.10 asyncio complains of its transports."""
 
 
-@functools.cache
-def authority() -> trustme.CA:
-    """A certificate authority that nobody else knows."""
-    return trustme.CA()
+class Certificate(NamedTuple):
+    """What a server on this machine shows, and its key, in PEM. It is its own authority, which nobody else knows."""
+
+    chain: Path
+    key: Path
+
+
+KEPT = tempfile.TemporaryDirectory(prefix="wslowlevel-")
+"""Until the end of the process."""
 
 
 @functools.cache
-def certificate() -> trustme.LeafCert:
-    """What a server on this machine shows."""
-    return authority().issue_cert("localhost", "127.0.0.1")
+def certificate() -> Certificate:
+    made = Certificate(Path(KEPT.name) / "cert.pem", Path(KEPT.name) / "key.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    usage = ["-addext", "keyUsage=critical,digitalSignature,keyCertSign"]  # strict clients ask whether it may sign
+    files = ["-days", "2", "-out", str(made.chain), "-keyout", str(made.key)]
+    subprocess.run([*command, *names, *usage, *files], check=True, capture_output=True)
+    return made
 
 
 @functools.cache
 def server_tls() -> ssl.SSLContext:
     """The context of a server on this machine."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate().configure_cert(context)
+    context.load_cert_chain(*certificate())
     return context
 
 
 @functools.cache
 def client_tls() -> ssl.SSLContext:
     """The context of a client that trusts it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority().configure_trust(context)
-    return context
+    return ssl.create_default_context(cafile=certificate().chain)

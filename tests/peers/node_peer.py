@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from ..tls import authority, certificate
+from ..tls import certificate
 from .conversation import MESSAGES, Payload, Server, Talk
 
 HERE = Path(__file__).parent
@@ -83,8 +83,7 @@ async def result(process: Process) -> Any:
 async def serving(secure: bool, compress: bool) -> AsyncIterator[Server]:
     task: dict[str, Any] = {"compress": compress}
     if secure:
-        key, chain = certificate().private_key_pem, certificate().cert_chain_pems
-        task |= {"key": key.bytes().decode(), "cert": "".join(each.bytes().decode() for each in chain)}
+        task |= {"key": certificate().key.read_text(), "cert": certificate().chain.read_text()}
     async with running(task) as process:
         peer = Server(await result(process))
 
@@ -105,7 +104,7 @@ async def talk(uri: str, *, secure: bool, compress: bool, closer: str) -> Talk:
     messages = [as_json(message) for message in MESSAGES]
     task: dict[str, Any] = {"uri": uri, "compress": compress, "closer": closer, "messages": messages}
     if secure:
-        task["ca"] = authority().cert_pem.bytes().decode()
+        task["ca"] = certificate().chain.read_text()
     async with running(task) as process:
         seen = await result(process)
     received = tuple(map(from_json, seen["received"]))
