@@ -7,6 +7,7 @@ import gc
 import socket
 import struct
 import sys
+import sysconfig
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -36,7 +37,7 @@ ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 # -- Event loops ------------------------------------------------------------------------------------------------------
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-if sys.implementation.name == "cpython":  # for which alone there is one
+if sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED"):  # else there is none
     import uvloop
 
     LOOPS["uvloop"] = uvloop.new_event_loop

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import socket as sockets
-import tracemalloc
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -37,6 +36,7 @@ from wslowlevel import (
 from wslowlevel.aio.broadcast import Slow
 from wslowlevel.aio.server import Server
 
+from .memory import counted, counts_memory
 from .servers import (
     HEAD_END,
     RawClient,
@@ -383,17 +383,16 @@ async def send_many(hall: Hall, fast: RawClient, slow: Slow, **options: Any) -> 
     return left_out
 
 
+@counts_memory
 @both_loops
 @pytest.mark.parametrize(("options", "code"), [({}, 1013), ({"close_code": 1008}, 1008)])
 def test_a_slow_socket_is_closed(loop_kind: str, options: dict[str, Any], code: int) -> None:
     async def main() -> None:
         async with gathering() as (hall, guests):
             (client, socket), (fast, _) = await guests.sluggish(), await guests.raw()
-            tracemalloc.start()
-            left_out = await send_many(hall, fast, "close", **options)
-            held, _ = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
-            assert held < LIMIT + 64 * KIB + SLACK
+            with counted() as memory:
+                left_out = await send_many(hall, fast, "close", **options)
+            assert memory.now < LIMIT + 64 * KIB + SLACK
             assert len(left_out) == 1
             assert not socket.is_open
             assert LIMIT <= socket.buffered <= LIMIT + 65 * KIB
@@ -405,16 +404,15 @@ def test_a_slow_socket_is_closed(loop_kind: str, options: dict[str, Any], code: 
     run(loop_kind, main())
 
 
+@counts_memory
 @both_loops
 def test_a_slow_socket_is_left_out(loop_kind: str) -> None:
     async def main() -> None:
         async with gathering() as (hall, guests):
             (client, socket), (fast, _) = await guests.sluggish(), await guests.raw()
-            tracemalloc.start()
-            left_out = await send_many(hall, fast, "drop")
-            held, _ = tracemalloc.get_traced_memory()
-            tracemalloc.stop()
-            assert held < LIMIT + 64 * KIB + SLACK
+            with counted() as memory:
+                left_out = await send_many(hall, fast, "drop")
+            assert memory.now < LIMIT + 64 * KIB + SLACK
             assert left_out == list(range(left_out[0], 200))
             assert LIMIT <= socket.buffered <= LIMIT + 65 * KIB
             assert [number_of(await client.read_frame()) for _ in range(left_out[0])] == list(range(left_out[0]))

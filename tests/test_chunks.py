@@ -13,8 +13,9 @@ from wslowlevel.errors import Reason
 from wslowlevel.wire import CONTROL, DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_SIZE, READ_SIZE, Opcode
 
 from .conftest import Both
+from .memory import counts_memory, peak_of
 from .test_buffers import most_lent
-from .test_decoders import frame, peak_memory, violation
+from .test_decoders import frame, violation
 from .test_differential import STEPS, Step, cases, counters, described, fed, profile, streams
 from .vectors import COUNTERS, DECODERS, KEY, WAYS, Decoder, Fields, Way, chunked, masked, whole
 
@@ -160,6 +161,7 @@ def test_only_headers_and_control_frames_are_held(codec: ModuleType) -> None:
     assert counts == [*range(1, 6), 0, *[0] * 5, *range(1, 6), *range(4), 0]
 
 
+@counts_memory
 @EACH_WAY
 def test_memory_is_flat(codec: ModuleType, way: Way) -> None:
     decoder = codec.ChunkDecoder(role="server")
@@ -171,15 +173,16 @@ def test_memory_is_flat(codec: ModuleType, way: Way) -> None:
         for _ in range(64 * MIB // len(piece)):
             received.extend(len(chunk.payload) for chunk in way(decoder, piece))
 
-    assert peak_memory(deliver) < MIB
+    assert peak_of(deliver) < MIB
     assert sum(received) == 64 * MIB
     assert (decoder.messages_received, decoder.buffered) == (1, 0)
 
 
+@counts_memory
 def test_an_announced_payload_is_not_allocated(codec: ModuleType) -> None:
     decoder = codec.ChunkDecoder(role="client")
     announced = codec.encode_header(2, 2**63 - 1) + b"begun"
-    assert peak_memory(lambda: decoder.feed(announced)) < MIB
+    assert peak_of(lambda: decoder.feed(announced)) < MIB
     assert (decoder.error, decoder.buffered) == (None, 0)
 
 

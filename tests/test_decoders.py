@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-import tracemalloc
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, cast
@@ -15,6 +14,7 @@ import pytest
 from wslowlevel.errors import PayloadTooBig, ProtocolError, Reason
 from wslowlevel.wire import CLOSE_CODE_RANGES, DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_SIZE, Rsv
 
+from .memory import counts_memory, peak_of
 from .vectors import (
     ACCEPTED,
     COUNTERS,
@@ -251,6 +251,7 @@ def header(codec: ModuleType, role: str, opcode: int, size: int) -> bytes:
 class TestCost:
     """Memory and time grow with the bytes that arrive, not with those announced, nor with their square."""
 
+    @counts_memory
     @pytest.mark.parametrize("payload", [b"", b"x"])
     def test_many_fragments_stay_flat(self, codec: ModuleType, payload: bytes) -> None:
         decoder = codec.MessageDecoder(role="server", max_fragments=None)
@@ -262,16 +263,17 @@ class TestCost:
             for _ in range(200):
                 assert decoder.feed(fragments[1]) == []
 
-        assert peak_memory(deliver) < 4 * 1024 * 1024
+        assert peak_of(deliver) < 4 * 1024 * 1024
         assert decoder.buffered == 200_001 * len(payload)
         assert decoder.feed(codec.encode_frame(0, b"", mask_key=KEY)) == [codec.Message(2, payload * 200_001, mask=1)]
 
+    @counts_memory
     @HOLDING_DECODERS
     @BOTH_WAYS
     def test_an_announced_payload_is_not_allocated(self, codec: ModuleType, name: str, way: Way) -> None:
         decoder = getattr(codec, name)(role="server")
         announced = header(codec, "server", 2, DEFAULT_MAX_SIZE) + bytes(10)
-        assert peak_memory(lambda: way(decoder, announced)) < 1024 * 1024
+        assert peak_of(lambda: way(decoder, announced)) < 1024 * 1024
         assert decoder.buffered == 10
 
     def test_one_byte_fragments_cost_linear_time(self, codec: ModuleType) -> None:
@@ -294,16 +296,6 @@ class TestCost:
             assert (decoder.buffered, decoder.error) == (0, None)
 
         assert is_linear(codec, deliver)
-
-
-def peak_memory(call: Callable[[], object]) -> int:
-    """Bytes that a call holds at most, beyond those held before it."""
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def is_linear(codec: ModuleType, deliver: Callable[[int], None]) -> bool:

@@ -7,7 +7,6 @@ import json
 import random
 import sys
 import time
-import tracemalloc
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, pairwise, product
@@ -39,6 +38,8 @@ from wslowlevel.extensions import (
     parse_extensions,
 )
 from wslowlevel.wire import Opcode, Rsv
+
+from .memory import counted, counts_memory, peak_of
 
 MODULES = {"zlib": zlib, "isal": isal_zlib, "zlib-ng": zlib_ng}
 BACKENDS = tuple(MODULES)
@@ -132,18 +133,6 @@ def update(source: random.Random, size: int) -> bytes:
             {"id": source.randrange(10**6), "user": source.choice(["ann", "bob"]), "on": source.random() < 0.5}
         )
     return json.dumps({"items": items}).encode()
-
-
-def peak(work: Callable[[], object]) -> int:
-    """Bytes of memory that work takes at its highest, beyond what there was."""
-    gc.collect()
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        work()
-        return tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
 
 
 # -- Settings ---------------------------------------------------------------------------------------------------------
@@ -697,6 +686,7 @@ def taken(transform: Transform, pieces: Sequence[bytes], limit: int) -> int:
     return size
 
 
+@counts_memory
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("piece", [MIB, 50_000, 1_000])
 def test_a_bomb_is_inflated_no_further_than_it_is_taken(bomb: bytes, backend: str, piece: int) -> None:
@@ -704,7 +694,7 @@ def test_a_bomb_is_inflated_no_further_than_it_is_taken(bomb: bytes, backend: st
     pieces = [bomb[i : i + piece] for i in range(0, len(bomb), piece)]
     _, server = pair(backend=backend, client_max_window_bits=15)
     limit, sizes = MIB, list[int]()
-    used = peak(lambda: sizes.append(taken(decoder(server), pieces, limit)))
+    used = peak_of(lambda: sizes.append(taken(decoder(server), pieces, limit)))
     assert limit < sizes[0] <= limit + BLOCK
     # the block that was taken, the one in the making twice, for it is put together at the end, and the decompressor
     assert used < 5 * 64 * 1024
@@ -733,6 +723,7 @@ def test_a_receiver_that_stops_is_done() -> None:
     assert inflated(server, HELLO) == b"Hello"
 
 
+@counts_memory
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_streams_are_flat(backend: str) -> None:
     """32 MiB of half random data, one piece at a time, out and in."""
@@ -748,35 +739,33 @@ def test_streams_are_flat(backend: str) -> None:
                 for block in decode(wire, i == 511):
                     received += len(block)
 
-    assert peak(stream) < MIB
+    assert peak_of(stream) < MIB
     assert received == 512 * len(piece)
 
 
+@counts_memory
 def test_contexts_are_made_when_they_are_needed() -> None:
     ends: list[Pair] = []
-    per_connection = peak(lambda: ends.extend(pair() for _ in range(100))) / 100
+    per_connection = peak_of(lambda: ends.extend(pair() for _ in range(100))) / 100
     assert per_connection < 8 * 1024
     for extension in (end for pair in ends for end in pair):
         assert extension.encoder(Opcode.BINARY, 10, None) is None
         assert extension.decoder(Opcode.BINARY, 0) is None
-    first = peak(lambda: [inflated(server, deflated(client, b"Hello")) for client, server in ends]) / 100
+    first = peak_of(lambda: [inflated(server, deflated(client, b"Hello")) for client, server in ends]) / 100
     assert 32 * 1024 < first < 64 * 1024
 
 
+@counts_memory
 def test_contexts_are_given_back() -> None:
     """By an end without context takeover after each message, and by a final block."""
     both = {"server_no_context_takeover": True, "client_no_context_takeover": True}
 
     def held(ends: Sequence[Pair], wire: Callable[[Deflate], bytes]) -> float:
-        tracemalloc.start()
-        try:
-            before, _ = tracemalloc.get_traced_memory()
+        with counted() as memory:
             for client, server in ends:
                 inflated(server, wire(client))
             gc.collect()
-            return (tracemalloc.get_traced_memory()[0] - before) / len(ends)
-        finally:
-            tracemalloc.stop()
+        return memory.now / len(ends)
 
     assert held([pair(**both) for _ in range(50)], lambda client: deflated(client, b"Hello")) < 512
     assert held([pair() for _ in range(50)], lambda _: finished(b"Hello")) < 512

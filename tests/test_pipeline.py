@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
@@ -42,6 +40,7 @@ from wslowlevel import (
 from wslowlevel.connection import Connection
 from wslowlevel.extensions import Parameters, Transform
 
+from .memory import counted, counts_memory
 from .servers import RawClient, both_loops, close_of, masked, masked_close, run, serving, upgraded
 from .test_connection import BYE, OTHER, answers, both_roles, sent_by, sent_to
 
@@ -843,6 +842,7 @@ def compressed_batch(count: int, size: int) -> bytes:
     return b"".join(connection.message_frame(bytes(size), Opcode.BINARY) for _ in range(count))
 
 
+@counts_memory
 @pytest.mark.parametrize("chunks", [False, True])
 def test_of_a_batch_one_message_is_held_at_a_time(chunks: bool) -> None:
     """50 messages arrive at once, 1 MiB each when they are inflated."""
@@ -852,17 +852,13 @@ def test_of_a_batch_one_message_is_held_at_a_time(chunks: bool) -> None:
     assert accepted is not None
     connection = connection_with(accepted[1], chunks=chunks)
     batch = connection.feed(data)
-    gc.collect()
-    tracemalloc.start()
-    try:
+    with counted() as memory:
         sizes = sum(len(item.payload) for item in connection.unpack(batch))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
     assert sizes == 50 * MIB
-    assert peak < (MIB // 2 if chunks else 4 * MIB)
+    assert memory.peak < (MIB // 2 if chunks else 4 * MIB)
 
 
+@counts_memory
 @both_loops
 def test_no_more_is_held_behind_a_socket(loop_kind: str) -> None:
     data = compressed_batch(50, MIB)
@@ -871,12 +867,9 @@ def test_no_more_is_held_behind_a_socket(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         get_messages = get_messages_factory(socket)
         send_handshake(request, socket, extensions=[PerMessageDeflate()])
-        tracemalloc.start()
-        try:
+        with counted() as memory:
             assert sum([len(message.payload) async for message in get_messages()]) == 50 * MIB + 2
-            peaks.append(tracemalloc.get_traced_memory()[1])
-        finally:
-            tracemalloc.stop()
+        peaks.append(memory.peak)
 
     async def client(raw: RawClient) -> None:
         await raw.send(data, masked_close(1000))

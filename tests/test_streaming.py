@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import tracemalloc
 from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
@@ -36,6 +34,7 @@ from wslowlevel import (
     send_message_factory,
 )
 
+from .memory import counted, counts_memory
 from .servers import RawClient, both_loops, close_of, connecting, masked, masked_close, run, serving, until, upgraded
 from .test_pipeline import joined
 from .test_socket import run_pair, settled
@@ -990,6 +989,7 @@ async def pour(raw: RawClient, size: int, fragment: int) -> None:
             await raw.writer.drain()
 
 
+@counts_memory
 @both_loops
 @pytest.mark.parametrize("fragment", [64 * MIB, 16 * KIB], ids=["one frame", "4096 frames"])
 def test_a_large_message_is_never_whole_in_memory(loop_kind: str, fragment: int) -> None:
@@ -1000,14 +1000,11 @@ def test_a_large_message_is_never_whole_in_memory(loop_kind: str, fragment: int)
         get_chunks = get_chunks_factory(socket)
         send_handshake(request, socket)
         received = finished = 0
-        tracemalloc.start()
-        try:
+        with counted() as memory:
             async for chunk in get_chunks():
                 received += len(chunk.payload)
                 finished += chunk.frame_finished
-        finally:
-            peaks.append(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
+        peaks.append(memory.peak)
         assert (received, finished) == (size + 2, size // fragment + 1)
 
     async def client(raw: RawClient) -> None:
@@ -1015,7 +1012,6 @@ def test_a_large_message_is_never_whole_in_memory(loop_kind: str, fragment: int)
         await raw.send(masked_close(1000))
         assert await raw.read_close() == (1000, "")
 
-    gc.collect()
     run_pair(loop_kind, handler, client)
     assert peaks[0] < 3 * MIB  # the sender is in this process too
 
