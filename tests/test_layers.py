@@ -147,3 +147,34 @@ def test_no_io_is_loaded() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=True)
     assert done.stdout.strip() == ""
+
+
+WITHOUT_TLS = """
+import sys
+sys.modules["_ssl"] = None
+import asyncio
+import wslowlevel
+import wslowlevel.__main__
+
+async def on_upgrade(request, socket, head):
+    wslowlevel.send_handshake(request, socket)
+    await wslowlevel.send_message_factory(socket)("hello")
+
+async def main():
+    async with wslowlevel.serve(on_upgrade, "127.0.0.1", 0) as server:
+        _, socket = await wslowlevel.connect(f"ws://127.0.0.1:{server.port}/")
+        async with socket:
+            print((await wslowlevel.get_messages_factory(socket)().__anext__()).text)
+        try:
+            await wslowlevel.connect(f"wss://127.0.0.1:{server.port}/")
+        except ImportError:
+            print("no TLS")
+
+asyncio.run(main())
+"""
+
+
+def test_a_python_that_was_built_without_tls() -> None:
+    command = [sys.executable, "-W", "error", "-c", WITHOUT_TLS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hello\nno TLS\n", "")

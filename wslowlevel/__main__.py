@@ -6,11 +6,10 @@ import argparse
 import asyncio
 import importlib
 import os
-import socket
-import ssl
 import sys
 from collections.abc import Callable, Sequence
 
+from .aio.tls import context_that_trusts
 from .cli.arguments import build_parser
 from .cli.bench import bench
 from .cli.capture import NoCapture
@@ -64,7 +63,7 @@ def choose_backend(choice: str) -> None:
 
 def run_connect(options: argparse.Namespace) -> int:
     try:
-        trusted = ssl.create_default_context(cafile=options.ca) if options.ca else None
+        trusted = context_that_trusts(options.ca) if options.ca else None
     except OSError as error:
         return fail(f"cannot read {options.ca}: {cause_of(error)}")
     target = Target(options.uri, options.header, options.subprotocol, options.compress, trusted, options.binary)
@@ -139,7 +138,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 def cause_of(error: BaseException | None) -> str:
     """What the system says; asyncio's own text repeats the address. The numbers of names and of TLS are their own."""
-    if isinstance(error, OSError) and not isinstance(error, (socket.gaierror, ssl.SSLError)) and error.errno:
+    if isinstance(error, OSError) and error.errno and type(error).__module__ not in ("socket", "ssl"):
         return os.strerror(error.errno)
     return str(getattr(error, "strerror", None) or error)
 

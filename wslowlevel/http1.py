@@ -74,7 +74,7 @@ class Headers(Mapping[str, str]):
         return iter(dict.fromkeys(name.lower() for name, _ in self._fields))
 
     def __len__(self) -> int:
-        return len(set(self))
+        return sum(1 for _ in self)  # set(self) and the like may ask for the length
 
     def __repr__(self) -> str:
         return f"Headers({list(self._fields)!r})"

@@ -7,8 +7,7 @@ import socket as sockets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from ssl import SSLContext, create_default_context
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ConnectionLost, InvalidHandshake, out_of_range
 from ..extensions import Extension, ExtensionFactory
@@ -19,6 +18,10 @@ from ..uri import ProxyURI, WebSocketURI, parse_proxy, parse_uri
 from .duplex import CLOSE_TIMEOUT
 from .proxies import connect_proxy
 from .socket import Socket
+from .tls import check_context, context_that_trusts
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 OPEN_TIMEOUT = 10.0
 """Seconds from the look-up of the host to the server's answer."""
@@ -190,8 +193,7 @@ class Route:
 
     def check(self, uri: WebSocketURI) -> None:
         """Raise TypeError or ValueError unless the arguments fit together."""
-        if self.ssl is not None and not isinstance(self.ssl, SSLContext):
-            raise TypeError(f"ssl must be an SSLContext or None, not {type(self.ssl).__name__}")
+        check_context(self.ssl)
         if self.ssl is not None and not uri.secure:
             raise ValueError("ssl is for wss:// only, uri has ws://")
         ways = {"sock": self.sock, "path": self.path, "proxy": self.proxy}
@@ -206,7 +208,7 @@ class Route:
         loop = asyncio.get_running_loop()
         options = self.options
         if uri.secure:
-            context = create_default_context() if self.ssl is None else self.ssl
+            context = context_that_trusts() if self.ssl is None else self.ssl
             options = {"server_hostname": uri.host, **options, "ssl": context}
         if self.path is not None:
             await loop.create_unix_connection(lambda: protocol, self.path, **options)

@@ -8,9 +8,8 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from ssl import SSLContext
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
 import h11
@@ -32,6 +31,10 @@ from ..keepalive import PING_TIMEOUT, Timeouts, check_seconds
 from ..wire import CloseCode
 from .duplex import CLOSE_TIMEOUT, linger
 from .socket import Socket
+from .tls import check_context
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 logger = logging.getLogger("wslowlevel")
 
@@ -546,8 +549,7 @@ def _check_arguments(on_upgrade: object, on_request: object, ssl: object, port: 
         raise TypeError(f"on_upgrade must be an async function, not {type(on_upgrade).__name__}")
     if on_request is not None and not callable(on_request):
         raise TypeError(f"on_request must be an async function or None, not {type(on_request).__name__}")
-    if ssl is not None and not isinstance(ssl, SSLContext):
-        raise TypeError(f"ssl must be an SSLContext or None, not {type(ssl).__name__}")
+    check_context(ssl)
     if port is not None and (not isinstance(port, int) or isinstance(port, bool)):
         raise not_an_integer("port", port)
     if port is not None and not 0 <= port <= MAX_PORT:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,7 +15,7 @@ from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..aio.client import connect
 from ..aio.factories import get_chunks_factory, get_messages_factory, send_message_factory
@@ -27,6 +26,9 @@ from ..errors import ConnectionLost
 from ..http1 import HandshakeResponse
 from ..wire import CONTROL, CloseCode, Opcode
 from .terminal import Show, bits_of, harmless, name_of, printer, shown
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 HELP = """\
 Every line is sent as a text message. But:
@@ -63,7 +65,7 @@ class Target:
     headers: list[str] = field(default_factory=list)
     subprotocols: list[str] = field(default_factory=list)
     compress: bool = False
-    trusted: ssl.SSLContext | None = None
+    trusted: SSLContext | None = None
     binary: bool = False
 
 
