@@ -64,7 +64,7 @@ def choose_backend(choice: str) -> None:
 def run_connect(options: argparse.Namespace) -> int:
     try:
         trusted = context_that_trusts(options.ca) if options.ca else None
-    except OSError as error:
+    except (OSError, ImportError) as error:
         return fail(f"cannot read {options.ca}: {cause_of(error)}")
     target = Target(options.uri, options.header, options.subprotocol, options.compress, trusted, options.binary)
     try:
@@ -75,6 +75,8 @@ def run_connect(options: argparse.Namespace) -> int:
         said = f"cannot connect to {options.uri}: {cause_of(error.__cause__)}"
     except asyncio.TimeoutError as error:
         said = str(error)
+    except ImportError as error:
+        said = f"wss:// needs TLS, which this Python was built without: {error}"
     except (WebSocketError, ValueError) as error:
         said = f"{options.uri}: {error}"
     except BrokenPipeError:
