@@ -1,7 +1,7 @@
 """An echo server around asyncio.start_server: the factories take the (reader, writer) pair of an existing program.
 
 Try it:  python examples/asyncio_streams.py
-         python -m websockets ws://127.0.0.1:8765
+         python -m wslowlevel connect ws://127.0.0.1:8765
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Say "bye" and the server closes with 4001; close the connection yourself and it 
 break a rule of the protocol and it says so in its own words.
 
 Try it:  python examples/custom_close.py
-         python -m websockets ws://127.0.0.1:8765
+         python -m wslowlevel connect ws://127.0.0.1:8765
 """
 
 from __future__ import annotations

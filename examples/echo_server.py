@@ -1,7 +1,7 @@
 """An echo server that meets every kind of message, and closes on an unmasked client with words of its own.
 
 Try it:  python examples/echo_server.py
-         python -m websockets ws://127.0.0.1:8765
+         python -m wslowlevel connect ws://127.0.0.1:8765
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A rate limiter: each connection may send 5 messages a second, 10 at once; who sends more is closed with 1008.
 
 Try it:  python examples/rate_limiter.py
-         python -m websockets ws://127.0.0.1:8765     and keep Enter pressed
+         python -m wslowlevel connect ws://127.0.0.1:8765, and keep Enter pressed
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Routes: /echo and /greet are endpoints, / is a plain page for browsers, and everything else is refused with 404.
 
 Try it:  python examples/routes.py
-         python -m websockets "ws://127.0.0.1:8765/greet?name=Ada"
+         python -m wslowlevel connect "ws://127.0.0.1:8765/greet?name=Ada"
          and http://127.0.0.1:8765/ in a browser
 """
 

@@ -3,7 +3,7 @@
 `Connection` reads and writes nothing: it is given what was received, and says what is to be sent.
 
 Try it:  python examples/sans_io.py
-         python -m websockets ws://127.0.0.1:8765
+         python -m wslowlevel connect ws://127.0.0.1:8765
 """
 
 from __future__ import annotations
