@@ -1,12 +1,12 @@
-"""a wheel -> a fresh environment without a compiler -> the suite, run there against what is installed"""
+"""an archive of ours -> a fresh environment -> the suite, run there against what is installed"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -35,60 +35,109 @@ ABOUT = "import sys, wslowlevel as w; print(w.BACKEND, w.codec.kernel(), w.__fil
 
 @dataclass(frozen=True)
 class Run:
-    """How the suite went on one backend."""
+    """How the suite went on one backend, and how many seconds it took."""
 
     backend: str
     passed: int
     failed: int
+    skipped: int
+    seconds: float
     log: Path
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with it, in words."""
+        if self.failed:
+            return f"{self.backend}: {self.failed} failed, see {self.log}"
+        return None if self.passed else f"{self.backend}: no test passed, see {self.log}"
 
 
 class Installed:
-    """A wheel, installed beside what the tests need.
+    """An archive of ours, installed beside what the tests need.
 
     Attributes:
         backend: what a program gets that asks for none.
         kernel: its SIMD kernel.
     """
 
-    def __init__(self, wheel: Path, python: Path, root: Path, place: Path) -> None:
+    def __init__(
+        self,
+        requirements: Sequence[str],
+        python: Path,
+        tree: Path,
+        place: Path,
+        *,
+        within: Sequence[str] = (),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """Install into a directory that does not exist yet.
+
+        Args:
+            requirements: what pip installs, the archive among it.
+            python: the interpreter.
+            tree: where the tests are.
+            within: what stands before each command, where it is to run in another system.
+            variables: of the environment, for pip.
+        """
         self._place = place
         self._copy = place / "copy"
+        self._within = within
         self._copy.mkdir(parents=True)
         for name in TESTED:
-            source = root / name
+            source = tree / name
             if source.is_dir():
                 shutil.copytree(source, self._copy / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, self._copy)
-        subprocess.run([str(python), "-m", "venv", str(place / "env")], check=True)
+        self._command([str(python), "-m", "venv", str(place / "env")])
         self.python = place / "env" / "bin" / "python"
-        with tempfile.TemporaryDirectory() as empty:  # no compiler anywhere
-            alone = {**os.environ, "PATH": os.pathsep.join([str(self.python.parent), empty])}
-            install = [str(self.python), "-m", "pip", "--disable-pip-version-check", "install", "-qq", "--no-cache-dir"]
-            subprocess.run([*install, "--only-binary", "wslowlevel", f"{wheel}[test]"], env=alone, check=True)
+        install = [str(self.python), "-m", "pip", "--disable-pip-version-check", "install", "-qq"]
+        self._command([*install, *requirements], variables)
         said = subprocess.run(
-            [str(self.python), "-c", ABOUT], cwd=self._copy, capture_output=True, text=True, check=True
+            [*within, str(self.python), "-c", ABOUT], cwd=self._copy, capture_output=True, text=True, check=True
         )
         self.backend, self.kernel, is_installed = said.stdout.split()
         assert is_installed == "True", f"what was imported is not what was installed: {said.stdout}"
 
-    def test(self, arguments: Sequence[str]) -> list[Run]:
-        """Run the suite on each backend that there is."""
+    def _command(self, command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
+        subprocess.run([*self._within, *command], cwd=self._copy, env={**os.environ, **(variables or {})}, check=True)
+
+    def test(self, arguments: Sequence[str], compiled: Mapping[str, str] | None = None) -> list[Run]:
+        """Run the suite on each backend that there is; with `compiled` in the environment of the compiled one."""
         if self.backend == "python":
             return [self._run("python", ("--no-cython", *arguments))]
-        return [self._run("cython", arguments), self._run("python", ("--no-codec", *arguments))]
+        return [
+            self._run("cython", arguments, compiled or {}),
+            self._run("python", ("--no-codec", "--no-cython", *arguments)),
+        ]
 
-    def _run(self, backend: str, arguments: Sequence[str]) -> Run:
-        report, log = self._place / f"{backend}.xml", self._place / f"{backend}.log"
-        command = [str(self.python), "-m", "pytest", "-q", *XML, f"--junitxml={report}", *OF_THE_TREE, *arguments]
-        with log.open("w") as output:
-            environment = {**os.environ, "WSLOWLEVEL_BACKEND": backend}
-            subprocess.run(command, cwd=self._copy, env=environment, stdout=output, stderr=output, check=False)
-        if not report.exists():
-            return Run(backend, 0, 1, log)
-        suite = ElementTree.parse(report).getroot().find("testsuite")
-        assert suite is not None
-        count = {name: int(suite.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")}
-        failed = count["failures"] + count["errors"]
-        return Run(backend, count["tests"] - failed - count["skipped"], failed, log)
+    def _run(self, backend: str, arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> Run:
+        command = [*self._within, str(self.python)]
+        environment = {**os.environ, "WSLOWLEVEL_BACKEND": backend, **(variables or {})}
+        return run_tests(command, backend, arguments, self._copy, self._place, environment)
+
+
+def run_tests(
+    python: Sequence[str],
+    backend: str,
+    arguments: Sequence[str],
+    copy: Path,
+    place: Path,
+    environment: Mapping[str, str],
+) -> Run:
+    """Run the suite, in a copy of what it reads; the report and the log come to `place`."""
+    report, log = place / f"{backend}.xml", place / f"{backend}.log"
+    options = ["-q", *XML, f"--junitxml={report}", *OF_THE_TREE, *arguments]
+    started = time.monotonic()
+    with log.open("w") as output:
+        command = [*python, "-m", "pytest", *options]
+        subprocess.run(command, cwd=copy, env=environment, stdout=output, stderr=output, check=False)
+    seconds = time.monotonic() - started
+    if not report.exists():
+        return Run(backend, 0, 1, 0, seconds, log)
+    suite = ElementTree.parse(report).getroot().find("testsuite")
+    assert suite is not None
+    count = {name: int(suite.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")}
+    failed = count["failures"] + count["errors"]
+    passed = count["tests"] - failed - count["skipped"]
+    return Run(backend, passed, failed, count["skipped"], seconds, log)

@@ -7,8 +7,9 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 OLDEST_GLIBC = "2_17"
@@ -48,23 +49,28 @@ def make_source(tree: Path, directory: Path) -> Path:
     return archive
 
 
-def make_wheel(source: Path, python: Path, directory: Path, mode: str = "require") -> Path:
+def make_wheel(
+    source: Path, python: Path, directory: Path, mode: str = "require", variables: Mapping[str, str] | None = None
+) -> Path:
     """A wheel for one interpreter, from the source archive; Cython and setuptools come from the package index."""
     command = [str(python), "-m", "pip", "--disable-pip-version-check", "wheel", "-q", "--no-deps", "--no-cache-dir"]
-    environment = {**os.environ, **FLAGS, "WSLOWLEVEL_BUILD": mode}
+    environment = {**os.environ, **FLAGS, "WSLOWLEVEL_BUILD": mode, **(variables or {})}
     subprocess.run([*command, "-w", str(directory), str(source)], env=environment, check=True)
     (wheel,) = directory.glob("*.whl")
     return wheel
 
 
-def repair(wheel: Path, directory: Path) -> Path:
-    """The same wheel with the tag of the oldest glibc that it runs on, which is found by the symbols that it uses."""
-    tag = f"manylinux_{OLDEST_GLIBC}_{platform.machine()}"
+def repair(wheel: Path, directory: Path, tag: str = f"manylinux_{OLDEST_GLIBC}_{platform.machine()}") -> Path:
+    """The same wheel with the tag of the oldest libc that it may run on; auditwheel looks whether it does.
+
+    `tag` "auto" stands for the oldest that auditwheel finds.
+    """
     tools = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
-    command = [sys.executable, "-m", "auditwheel", "repair", "--plat", tag, "-w", str(directory), str(wheel)]
-    subprocess.run(command, env=tools, capture_output=True, check=True)
-    (repaired,) = directory.glob(f"{wheel.name.rpartition('-')[0]}-*.whl")
-    return repaired
+    with tempfile.TemporaryDirectory() as made:
+        command = [sys.executable, "-m", "auditwheel", "repair", "--plat", tag, "-w", made, str(wheel)]
+        subprocess.run(command, env=tools, capture_output=True, check=True)
+        (repaired,) = Path(made).iterdir()
+        return Path(shutil.copy(repaired, directory))
 
 
 def contents(wheel: Path) -> dict[str, bytes]:
