@@ -5,8 +5,8 @@ BIN := .venv/bin
 BENCHMARK := -o python_files="bench_*.py" --benchmark-enable --benchmark-max-time=0.2 --benchmark-group-by=group \
 	--benchmark-columns=median,ops --benchmark-sort=name
 
-.PHONY: help build test lint types conformance conformance-full fuzz sanitize soak reliability dropin-suites wheels docs bench bench-peers bench-echo bench-curves bench-guard \
-	bench-broadcast clean
+.PHONY: help build test lint types conformance conformance-full fuzz sanitize soak reliability dropin-suites wheels \
+	wheels-cross interpreters pypy docs bench bench-peers bench-echo bench-curves bench-guard bench-broadcast clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 18
@@ -63,6 +63,19 @@ dropin-suites: build  ## other libraries' own tests, with ours in place and with
 
 wheels: .venv/wheels  ## wheels for every CPython found, tested as a user gets them: over an hour, into build/wheels
 	$(BIN)/python -m tests.wheels
+
+.venv/cross: .venv/wheels
+	WSLOWLEVEL_BUILD=require $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev,wheels,cross]'
+	touch $@
+
+wheels-cross: .venv/cross  ## wheels for aarch64 and musl by zig's compiler, tried there: into build/wheels-cross
+	$(BIN)/python -m tests.wheels.cross
+
+interpreters: build  ## the suite on CPython 3.14, 3.15, 3.13 without its global lock, and PyPy; takes root, over an hour
+	$(BIN)/python -m tests.interpreters
+
+pypy: build  ## the suite on PyPy alone, a quarter of an hour
+	$(BIN)/python -m tests.interpreters pypy3
 
 .venv/docs: .venv/installed
 	WSLOWLEVEL_BUILD=require $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev,docs]'

@@ -108,6 +108,6 @@ def _needs_cython(item: pytest.Item) -> bool:
     params = item.callspec.params if hasattr(item, "callspec") else {}
     return (
         "cy" in (params.get("codec"), params.get("stream"))
-        or params.get("backend") == "cython"
+        or any(value == "cython" for value in params.values() if isinstance(value, str))
         or "both" in item.fixturenames
     )
