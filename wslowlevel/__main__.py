@@ -140,7 +140,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
 
 def cause_of(error: BaseException | None) -> str:
     """What the system says; asyncio's own text repeats the address. The numbers of names and of TLS are their own."""
-    if isinstance(error, OSError) and error.errno and type(error).__module__ not in ("socket", "ssl"):
+    if isinstance(error, OSError) and error.errno and type(error).__module__ == OSError.__module__:
         return os.strerror(error.errno)
     return str(getattr(error, "strerror", None) or error)
 
