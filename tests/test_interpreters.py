@@ -50,7 +50,8 @@ makes_others = pytest.mark.skipif(MODULE is None, reason="the interpreter cannot
 @makes_others
 def test_an_interpreter_with_a_lock_of_its_own_gets_the_pure_codec() -> None:
     expected = ["python"] if HAVE_LOCKS_OF_THEIR_OWN else ["cython"]
-    assert backends("run(interpreters.create(), USE)") == expected
+    program = "made = interpreters.create(); run(made, USE); interpreters.destroy(made)"
+    assert backends(program) == expected
 
 
 @makes_others
