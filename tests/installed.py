@@ -102,19 +102,23 @@ class Installed:
     def _command(self, command: Sequence[str], variables: Mapping[str, str] | None = None) -> None:
         subprocess.run([*self._within, *command], cwd=self._copy, env={**os.environ, **(variables or {})}, check=True)
 
-    def test(self, arguments: Sequence[str], compiled: Mapping[str, str] | None = None) -> list[Run]:
-        """Run the suite on each backend that there is; with `compiled` in the environment of the compiled one."""
+    def test(self, arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> list[Run]:
+        """Run the suite on each backend that there is, with variables in the environment."""
+        runs = {"cython": [], "python": ["--no-codec", "--no-cython"]}
         if self.backend == "python":
-            return [self._run("python", ("--no-cython", *arguments))]
-        return [
-            self._run("cython", arguments, compiled or {}),
-            self._run("python", ("--no-codec", "--no-cython", *arguments)),
-        ]
-
-    def _run(self, backend: str, arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> Run:
+            runs = {"python": ["--no-cython"]}
         command = [*self._within, str(self.python)]
-        environment = {**os.environ, "WSLOWLEVEL_BACKEND": backend, **(variables or {})}
-        return run_tests(command, backend, arguments, self._copy, self._place, environment)
+        return [
+            run_tests(
+                command,
+                backend,
+                [*options, *arguments],
+                self._copy,
+                self._place,
+                {**os.environ, "WSLOWLEVEL_BACKEND": backend, **(variables or {})},
+            )
+            for backend, options in runs.items()
+        ]
 
 
 def run_tests(

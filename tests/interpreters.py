@@ -49,7 +49,7 @@ class Interpreter:
         lacking: of the test extra, what has no build for it.
         left_out: tests that are not run, and why.
         arguments: of pytest.
-        compiled: variables of the environment with which it runs the compiled codec.
+        variables: of the environment that the tests run in.
     """
 
     packages: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Interpreter:
     lacking: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     arguments: tuple[str, ...] = ()
-    compiled: tuple[tuple[str, str], ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
 
 
 def of_debian(version: str) -> tuple[str, ...]:
@@ -77,6 +77,27 @@ FREED_AT_ONCE = (
 WARNED_OF = (
     ("tests/dropin/test_maskers.py::test_payloads[tornado]", "Hypothesis warns of NumPy's random numbers"),
     ("tests/dropin/test_maskers.py::test_eventlet", "Hypothesis warns of NumPy's random numbers"),
+)
+
+NO_FREE_THREADED = (
+    "autobahn",
+    "eventlet",
+    "gevent-websocket",
+    "httptools",
+    "isal",
+    "tornado",
+    "uvloop",
+    "zlib-ng",
+)
+WITHOUT_THEM = (
+    ("tests/dropin", "some of the libraries have no build for it"),
+    ("tests/test_deflate.py::test_wrong_settings", "isal has no build for it"),
+    ("tests/test_deflate.py::test_a_backend_that_is_not_installed", "isal has no build for it"),
+    ("tests/test_command_line.py::test_info", "it names the version of uvloop"),
+    ("tests/test_docs.py::test_a_block_runs_by_itself[howto/uvloop.md", "it has no uvloop"),
+    ("tests/test_uvicorn.py::test_echo[asyncio-httptools]", "httptools has no build for it"),
+    ("tests/test_uvicorn.py::test_scope[asyncio-httptools]", "httptools has no build for it"),
+    ("tests/hostile/test_requests.py", "it takes half a MiB more than is allowed"),
 )
 
 INTERPRETERS = {
@@ -101,21 +122,10 @@ INTERPRETERS = {
         ),
         arguments=("-W", "ignore::pytest.PytestUnraisableExceptionWarning"),  # of the garbage of an earlier test
     ),
-    "3.13t": Interpreter(
-        lacking=("autobahn", "eventlet", "gevent-websocket", "httptools", "isal", "tornado", "uvloop", "zlib-ng"),
-        left_out=(
-            ("tests/dropin", "some of the libraries have no build for it"),
-            ("tests/test_deflate.py::test_wrong_settings", "isal has no build for it"),
-            ("tests/test_deflate.py::test_a_backend_that_is_not_installed", "isal has no build for it"),
-            ("tests/test_command_line.py::test_info", "it names the version of uvloop"),
-            ("tests/test_docs.py::test_a_block_runs_by_itself[howto/uvloop.md", "it has no uvloop"),
-            ("tests/test_uvicorn.py::test_echo[asyncio-httptools]", "httptools has no build for it"),
-            ("tests/test_uvicorn.py::test_scope[asyncio-httptools]", "httptools has no build for it"),
-            ("tests/hostile/test_requests.py", "it takes half a MiB more than is allowed"),
-        ),
-        compiled=(("PYTHON_GIL", "1"),),  # which else it turns on at the import, with a warning
-    ),
+    "3.13t": Interpreter(lacking=NO_FREE_THREADED, left_out=WITHOUT_THEM, variables=(("PYTHON_GIL", "1"),)),
+    "3.13t-pure": Interpreter(backend="python", lacking=NO_FREE_THREADED, left_out=WITHOUT_THEM),
 }
+"""Of 3.13t, the compiled codec turns the lock on, with a warning unless it is on; the pure one leaves it off."""
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -131,7 +141,7 @@ def main(given: Sequence[str] | None = None) -> int:
         if installed.backend != interpreter.backend:
             faults.append(f"{name} runs on the backend {installed.backend}")
         arguments = [*interpreter.arguments, *map(leave_out, interpreter.left_out), *tests]
-        for run in installed.test(arguments, dict(interpreter.compiled)):
+        for run in installed.test(arguments, dict(interpreter.variables)):
             table.add_row(
                 name, run.backend, f"{run.passed:,}", f"{run.skipped:,}", f"{run.failed:,}", f"{run.seconds:,.0f}"
             )

@@ -44,18 +44,21 @@ def backends(rest: str) -> list[str]:
 
 
 pytestmark = pytest.mark.any_backend
+compiled = pytest.mark.parametrize("backend", ["cython"])
 makes_others = pytest.mark.skipif(MODULE is None, reason="the interpreter cannot make others")
 
 
 @makes_others
-def test_an_interpreter_with_a_lock_of_its_own_gets_the_pure_codec() -> None:
-    expected = ["python"] if HAVE_LOCKS_OF_THEIR_OWN else ["cython"]
+@compiled
+def test_an_interpreter_with_a_lock_of_its_own_gets_the_pure_codec(backend: str) -> None:
+    expected = ["python"] if HAVE_LOCKS_OF_THEIR_OWN else [backend]
     program = "made = interpreters.create(); run(made, USE); interpreters.destroy(made)"
     assert backends(program) == expected
 
 
 @makes_others
-def test_each_of_several_works() -> None:
+@compiled
+def test_each_of_several_works(backend: str) -> None:
     program = """
 exec(USE)
 made = [interpreters.create() for _ in range(3)]
@@ -66,7 +69,7 @@ for each in made:
 exec(USE)
 """
     first, *others, last = backends(program)
-    assert (first, last) == ("cython", "cython")
+    assert (first, last) == (backend, backend)
     assert others == ["python"] * 6
 
 
