@@ -74,6 +74,11 @@ FREED_AT_ONCE = (
     "wakeup.py::test_a_cancelled_wait_keeps_nothing",
 )
 
+OTHERWISE_IN_PURE_PYTHON = (
+    ("tests/test_buffers.py::test_threads_hammering_one_decoder", "one of the threads may see a TypeError"),
+    ("tests/test_client_examples.py::test_a_big_file_goes_both_ways_in_little_memory", "it takes more"),
+)
+
 WARNED_OF = (
     ("tests/dropin/test_maskers.py::test_payloads[tornado]", "Hypothesis warns of NumPy's random numbers"),
     ("tests/dropin/test_maskers.py::test_eventlet", "Hypothesis warns of NumPy's random numbers"),
@@ -110,20 +115,18 @@ INTERPRETERS = {
         left_out=(
             ("tests/dropin", "half of the libraries have no build for it"),
             ("tests/hostile", "what a server holds is measured as CPython tells it"),
-            (
-                "tests/test_client_examples.py::test_a_big_file_goes_both_ways_in_little_memory",
-                "it takes more",
-            ),
             ("tests/test_command_line.py::test_info", "it names the version of uvloop"),
             ("tests/test_docs.py::test_a_block_runs_by_itself[howto/uvloop.md", "it has no uvloop"),
             ("tests/test_layers.py::test_no_io_is_loaded", "it loads its socket module itself"),
-            ("tests/test_buffers.py::test_threads_hammering_one_decoder", "it may raise a TypeError"),
+            *OTHERWISE_IN_PURE_PYTHON,
             *((f"tests/test_{test}", "what nobody refers to is freed later") for test in FREED_AT_ONCE),
         ),
         arguments=("-W", "ignore::pytest.PytestUnraisableExceptionWarning"),  # of the garbage of an earlier test
     ),
     "3.13t": Interpreter(lacking=NO_FREE_THREADED, left_out=WITHOUT_THEM, variables=(("PYTHON_GIL", "1"),)),
-    "3.13t-pure": Interpreter(backend="python", lacking=NO_FREE_THREADED, left_out=WITHOUT_THEM),
+    "3.13t-pure": Interpreter(
+        backend="python", lacking=NO_FREE_THREADED, left_out=(*WITHOUT_THEM, *OTHERWISE_IN_PURE_PYTHON)
+    ),
 }
 """Of 3.13t, the compiled codec turns the lock on, with a warning unless it is on; the pure one leaves it off."""
 
