@@ -68,7 +68,7 @@ wheels: .venv/wheels  ## wheels for every CPython found, tested as a user gets t
 	WSLOWLEVEL_BUILD=require $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,dev,wheels,cross]'
 	touch $@
 
-wheels-cross: .venv/cross  ## wheels for aarch64 and musl by zig's compiler, tried there: into build/wheels-cross
+wheels-cross: .venv/cross  ## wheels for aarch64 and musl by zig and musl-gcc, tried there: into build/wheels-cross
 	$(BIN)/python -m tests.wheels.cross
 
 interpreters: build  ## the suite on CPython 3.14, 3.15, 3.13 without its global lock, and PyPy; takes root, over an hour

@@ -6,8 +6,8 @@ python -m tests.interpreters 3.13t tests/test_decoders.py      some tests on one
 
 3.14, 3.15 and pypy3 are of Debian's unstable distribution, which is put into a directory: that takes root (for chroot),
 apt-get, 2.5 GB and four minutes. 3.13t is built from Debian's source: that takes a C compiler, the headers of what it
-links (libssl, zlib, libffi), 0.5 GB and five minutes. They stay in build/systems. Exit code 0: on each of them some
-tests pass and none fails.
+links (libssl, zlib, libffi), 0.5 GB and five minutes. On it the compiled codec is run with the lock, and the pure one
+(3.13t-pure) without. They stay in build/systems. Exit code 0: on each of them some tests pass and none fails.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ INTERPRETERS = {
         backend="python", lacking=NO_FREE_THREADED, left_out=(*WITHOUT_THEM, *OTHERWISE_IN_PURE_PYTHON)
     ),
 }
-"""Of 3.13t, the compiled codec turns the lock on, with a warning unless it is on; the pure one leaves it off."""
+"""On 3.13t the compiled codec turns the lock on, with a warning unless it is on; the pure one leaves it off."""
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -176,7 +176,7 @@ def install(name: str, interpreter: Interpreter) -> Installed:
     shutil.rmtree(place, ignore_errors=True)
     archives = PLACE / "source"
     shutil.rmtree(archives, ignore_errors=True)
-    archives.mkdir()
+    archives.mkdir(parents=True)
     source = make_source(ROOT, archives)
     build = "pure" if interpreter.backend == "python" else "require"
     requirements = [WITHOUT_RUST, str(source), *needs_of_tests(interpreter.lacking)]

@@ -48,11 +48,13 @@ console = Console()
 
 @dataclass(frozen=True)
 class Target:
-    """Attributes:
-    compiler: with {zig} for the path of that one.
-    machine: as Python and wheels name it.
-    triple: as the names of extension modules do.
-    libc: "" for glibc, else the name by which a module asks for it.
+    """What a wheel is made for.
+
+    Attributes:
+        compiler: its command, with {zig} for the path of that one.
+        machine: as Python and wheels name it.
+        triple: as the names of extension modules do.
+        libc: "" for glibc, else the name by which a module asks for it.
     """
 
     compiler: str
