@@ -121,7 +121,9 @@ cdef class _Decoder:
     cdef uint8_t *_memory
 
     cdef int _begin_stream(self) except -1
+    cdef object _lend(self)
     cdef _Lent _new_read_buffer(self)
+    cdef list _decode_lent(self, Py_ssize_t size)
     cdef list decode(self, const uint8_t *p, Py_ssize_t n)  # as `feed`, from memory that nothing else changes meanwhile
     cdef int _parse(self, const uint8_t *p, Py_ssize_t n, list items) except -1
     cdef Py_ssize_t _read_header(self, const uint8_t *p, Py_ssize_t n) except -1
@@ -159,7 +161,9 @@ cdef class ChunkDecoder(_Decoder):
 
 cdef class Endpoint:
     cdef public _Decoder decoder
-    cdef public bint eventful, failed, passing
+    cdef public object state
+    cdef public tuple extensions
+    cdef public bint eventful, failed, passing, ended
     cdef readonly uint64_t passed, bytes_sent, high_water
     cdef uint8_t _mask_bit
 

@@ -11,6 +11,7 @@ from cpython.buffer cimport (
 )
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport INT64_MAX
@@ -889,10 +890,37 @@ cdef _Lent _lend(bytes owner, uint8_t *start, Py_ssize_t size):
     return lent
 
 
+cdef extern from *:
+    """
+    static int ws_is_seen(PyObject *view) {
+        PyMemoryViewObject *memory = (PyMemoryViewObject *)view;
+        return Py_REFCNT(view) != 1 || memory->exports || memory->mbuf->exports != 1;
+    }
+    """
+    bint ws_is_seen(PyObject *view) noexcept  # does anybody else hold a view, or a view of that one?
+    Py_ssize_t Py_REFCNT(PyObject *value) noexcept
+
+
+# What was lent last, and its view: lent again, for the next read of any decoder, once nobody sees it any more. To make
+# the two takes longer than to decode a short message.
+cdef _Lent _lent_last = None
+cdef object _view_last = None
+
+
 cdef _Lent _lend_new(Py_ssize_t size):
+    global _lent_last, _view_last
+    # Held by its name here and by its view, and by no decoder.
+    if (
+        _lent_last is not None and _lent_last._size == size
+        and Py_REFCNT(<PyObject *>_lent_last) == 2 and not ws_is_seen(<PyObject *>_view_last)
+    ):
+        return _lent_last
     _prepare_for(size)
     cdef bytes memory = PyBytes_FromStringAndSize(NULL, size)
-    return _lend(memory, <uint8_t *>PyBytes_AS_STRING(memory), size)
+    cdef _Lent lent = _lend(memory, <uint8_t *>PyBytes_AS_STRING(memory), size)
+    cdef object view = PyMemoryView_FromObject(lent)
+    _lent_last, _view_last = lent, view
+    return lent
 
 
 cdef Py_ssize_t _read_size(uint64_t remaining) noexcept:
@@ -971,12 +999,16 @@ cdef class _Decoder:
             lend the memory of that payload itself, so that nothing is copied.
         """
         _integer(hint, "hint", -1, INT64_MAX)
+        return self._lend()
+
+    @cython.final
+    cdef object _lend(self):
         if self._busy:
             raise errors.decoder_in_use()
         # Held here: a view that is made may have garbage collected, and with it run whatever calls this again.
         cdef _Lent lent = self._new_read_buffer()
         self._read_buffer = lent
-        return memoryview(lent)
+        return _view_last if lent is _lent_last else PyMemoryView_FromObject(lent)
 
     cdef _Lent _new_read_buffer(self):
         cdef bint whole = self._fin and self._opcode in (TEXT, BINARY)
@@ -989,7 +1021,10 @@ cdef class _Decoder:
 
     def buffer_updated(self, nbytes):
         """Decode the first `nbytes` bytes of what `get_buffer` lent; otherwise as `feed`."""
-        cdef Py_ssize_t size = _integer(nbytes, "nbytes", 0, INT64_MAX)
+        return self._decode_lent(_integer(nbytes, "nbytes", 0, INT64_MAX))
+
+    @cython.final
+    cdef list _decode_lent(self, Py_ssize_t size):
         cdef _Lent lent = self._read_buffer
         if lent is None:
             raise errors.buffer_not_taken()
@@ -1447,6 +1482,7 @@ cdef class Endpoint:
         decoder: what decodes, a MessageDecoder or a ChunkDecoder; a subclass brings it, and `_see_events(items)`.
         eventful: whether what was decoded last holds more than data: control frames, or the end of the stream.
         failed: whether nothing is to be decoded any more.
+        state, ended, extensions: what a subclass knows of the connection, for whoever asks after each read.
         passing: whether whole messages of data may be sent without a further look, see `passes`.
         passed: how many were.
         bytes_sent: what was written to the transport.
@@ -1456,6 +1492,7 @@ cdef class Endpoint:
     def __init__(self, *, role):
         if role not in ("server", "client"):
             raise errors.wrong_role(role)
+        self.extensions = ()
         self._mask_bit = MASK if role == "client" else 0
 
     def feed(self, data):
@@ -1474,10 +1511,13 @@ cdef class Endpoint:
             pass
         return self._seen(decoder, items)
 
+    @cython.nonecheck(True)
     def get_buffer(self, hint=-1):
         """Memory to receive into, see :meth:`wslowlevel.codec.MessageDecoder.get_buffer`."""
-        return self.decoder.get_buffer(hint)
+        _integer(hint, "hint", -1, INT64_MAX)
+        return self.decoder._lend()
 
+    @cython.nonecheck(True)
     def buffer_updated(self, nbytes):
         """Decode what was received into the buffer; otherwise as `feed`."""
         cdef list items = []
@@ -1485,7 +1525,7 @@ cdef class Endpoint:
         if self.failed:
             return items
         try:
-            items = decoder.buffer_updated(nbytes)
+            items = decoder._decode_lent(_integer(nbytes, "nbytes", 0, INT64_MAX))
         except errors.WebSocketError:
             pass
         return self._seen(decoder, items)

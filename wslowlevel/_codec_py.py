@@ -1235,21 +1235,28 @@ class Endpoint:
         decoder: what decodes, a MessageDecoder or a ChunkDecoder; a subclass brings it, and `_see_events(items)`.
         eventful: whether what was decoded last holds more than data: control frames, or the end of the stream.
         failed: whether nothing is to be decoded any more.
+        state, ended, extensions: what a subclass knows of the connection, for whoever asks after each read.
         passing: whether whole messages of data may be sent without a further look, see `passes`.
         passed: how many were.
         bytes_sent: what was written to the transport.
         high_water: the most bytes that waited at the time of a write.
     """
 
-    __slots__ = ("_bytes_sent", "_high_water", "_mask_bit", "_passed", "decoder", "eventful", "failed", "passing")
+    __slots__ = (
+        *("decoder", "state", "extensions", "eventful", "failed", "passing", "ended"),
+        *("_passed", "_bytes_sent", "_high_water", "_mask_bit"),
+    )
 
     def __init__(self, *, role: str) -> None:
         if role not in ("server", "client"):
             raise errors.wrong_role(role)
         self.decoder: Any = None
+        self.state: Any = None
+        self.extensions: tuple[Any, ...] = ()
         self.eventful = False
         self.failed = False
         self.passing = False
+        self.ended = False
         self._passed = 0
         self._bytes_sent = self._high_water = 0
         self._mask_bit = MASK if role == "client" else 0
@@ -1301,6 +1308,7 @@ class Endpoint:
         """Draw the conclusions: among these are control frames, or the stream ends with them."""
         raise NotImplementedError
 
+    @final
     def passes(self, frame: object) -> bool:
         """Tell whether a frame is a whole message, masked as it must be, that may be sent now; count it if so.
 
@@ -1317,6 +1325,7 @@ class Endpoint:
         self._passed += passes
         return passes
 
+    @final
     def note_written(self, size: int, waiting: int) -> None:
         """Take note of a write to the transport.
 

@@ -111,20 +111,21 @@ class Connection(Endpoint):
 
     # A dictionary of so many attributes would be half of what an idle connection holds.
     __slots__ = (
-        *("role", "state", "may_send", "extensions", "received", "sent", "closed_first", "why", "ended"),
+        *("role", "may_send", "received", "sent", "closed_first", "why"),
         *("_auto_close", "_auto_pong", "_chunks", "_strict", "_options", "_incoming", "_failure", "replies"),
         *("_clock", "latency", "pings", "answered_pings", "_pings_made", "_controls_seen"),
         *("mask_key", "_mask_bit", "_sees_every_frame", "_is_inside"),
         *("_frames_sent", "_controls_sent", "_fragments_sent", "_pings_sent"),
     )
 
+    state: State
+    extensions: tuple[Extension, ...]
+
     def __init__(self, *, role: str, clock: Callable[[], float] = time.monotonic, **options: Any) -> None:
         super().__init__(role=role)
         self.role = role
         self.state = State.CONNECTING
         self.may_send = False
-        self.ended = False
-        self.extensions: tuple[Extension, ...] = ()
         self.received: tuple[int, str] | None = None
         self.sent: tuple[int, str] | None = None
         self.closed_first: Literal["received", "sent"] | None = None
