@@ -19,14 +19,16 @@ TWINS = {"wslowlevel._codec": "wslowlevel._codec_py", "wslowlevel.aio._stream": 
 ALLOWED = r"""
 # Python cannot see the parameters of a compiled __init__; test_differential.py calls both with the same ones.
 wslowlevel\._codec\.(FrameDecoder|MessageDecoder|ChunkDecoder|Utf8Validator|Endpoint)\.__init__
-wslowlevel\.aio\._stream\.(Stream|Sent|Wakeup)\.__init__
+wslowlevel\.aio\._stream\.(Stream|Sent|Wakeup|Items)\.__init__
 
 # A compiled class with fields of its own cannot stand beside another one among the bases of a class.
 wslowlevel\._codec\.Endpoint
-wslowlevel\.aio\._stream\.(Sent|Stream)
+wslowlevel\.aio\._stream\.(Items|Sent|Stream)
 
 # The iterator that a coroutine is in pure Python.
 wslowlevel\.aio\._stream\.Wakeup\.__next__
+wslowlevel\.aio\._stream\.Step
+wslowlevel\.aio\._stream\.Items\.__anext__
 
 # What a subclass brings, and a compiled class need not name.
 wslowlevel\._codec\.Endpoint\._see_events

@@ -326,5 +326,9 @@ def buffer_not_taken() -> ValueError:
     return ValueError("buffer_updated() without get_buffer() before it")
 
 
+def already_waited() -> RuntimeError:
+    return RuntimeError("another task already waits for the messages of this socket")
+
+
 def decoder_in_use() -> RuntimeError:
     return RuntimeError("the decoder is already at work: one call at a time")

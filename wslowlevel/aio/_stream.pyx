@@ -5,24 +5,49 @@ The twin of `_stream_py.py`, which says what is done and why.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AsString, PyBytes_GET_SIZE
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
+from cpython.object cimport PyObject
 
 import asyncio
-import os
 from contextvars import Context, copy_context
 
 from .._codec cimport Endpoint
-from .. import wire
+from .. import errors, wire
 from ..connection import State
-from . import _stream_py
+from ._stream_py import DONE
+
+
+cdef extern from *:
+    """
+    #ifdef _WIN32
+    /* No transport there is given up its descriptor (transports.py). */
+    struct iovec { void *iov_base; size_t iov_len; };
+    #define ws_write(descriptor, pieces, count) (-1)
+    #else
+    #include <sys/uio.h>
+    #include <unistd.h>
+
+    static Py_ssize_t ws_write(int descriptor, struct iovec *pieces, int count) {
+        return count == 1 ? write(descriptor, pieces->iov_base, pieces->iov_len) : writev(descriptor, pieces, count);
+    }
+    #endif
+    """
+    ctypedef struct ws_iovec "struct iovec":
+        void *iov_base
+        size_t iov_len
+
+    Py_ssize_t ws_write(int descriptor, ws_iovec *pieces, int count) noexcept nogil
+
+
+cdef enum:
+    IOV_MAX = 1024
+
 
 cdef object _OPEN = State.OPEN
 cdef object _CLOSED = State.CLOSED
-cdef object _write = os.write
-cdef object _writev = getattr(os, "writev", None)
+cdef object _DONE = DONE
 cdef object _current_task = asyncio.current_task
-cdef Py_ssize_t _IOV_MAX = _stream_py._IOV_MAX
 cdef Py_ssize_t _JOIN_LIMIT = wire.JOIN_LIMIT
 cdef Py_ssize_t _READ_SIZE = wire.READ_SIZE
 cdef Py_ssize_t _MANY_MESSAGES = wire.MANY_MESSAGES
@@ -39,7 +64,7 @@ cdef class Stream:
 
     cdef public bint held, must_wait, _flush_is_due, _writing_paused, _transport_waits
     cdef readonly Py_ssize_t queued
-    cdef public Py_ssize_t _queued_heads
+    cdef public Py_ssize_t _queued_heads, _written_in_turn
     cdef public int _descriptor
     cdef Py_ssize_t _limit, _longest
     cdef list _frames
@@ -135,13 +160,17 @@ cdef class Stream:
         return 0
 
     def take_batch(self):
+        return self._taken_batch()
+
+    cdef object _taken_batch(self):
         cdef list batch
         if not self._batches:
             if self._connection.state is not _OPEN:
                 self._raise_if_ended()
             self._flush()
             return None
-        batch, size = self._batches.pop(0)
+        batch, size = self._batches[0]
+        del self._batches[0]
         self._undelivered -= size
         if not self._is_reading:
             self._update_reading()
@@ -149,12 +178,18 @@ cdef class Stream:
             return self._opened_batch(batch)
         return iter(batch)
 
+    def wait_readable(self):
+        if self._readable.is_awaited:
+            raise errors.already_waited()
+        self._written_in_turn = 0
+        return self._readable
+
     # -- Out ----------------------------------------------------------------------------------------------------------
 
     def send(self, frame):
-        if self.held or not self._connection.passes(frame):
+        if self.held or not Endpoint.passes(self._connection, frame):
             return self._send_other(frame)
-        self._append(<bytes?>frame)
+        self._append(<bytes>frame)
         return _sent(self)
 
     def enqueue(self, bytes frame not None):
@@ -184,7 +219,7 @@ cdef class Stream:
         cdef Py_ssize_t waiting
         if self.queued and self._transport is not None and self._connection.state is not _CLOSED:
             waiting = self._transport.get_write_buffer_size() if self._transport_waits else 0
-            self._connection.note_written(self.queued - self._queued_heads, self.queued + waiting)
+            Endpoint.note_written(self._connection, self.queued - self._queued_heads, self.queued + waiting)
             self._write_chunks(self._take(), waiting)
         return 0
 
@@ -225,14 +260,21 @@ cdef class Stream:
 
 
 cdef list _write_now(int descriptor, list chunks):
-    cdef Py_ssize_t written, index
+    cdef ws_iovec pieces[IOV_MAX]
+    cdef Py_ssize_t index, written
+    cdef int count = min(len(chunks), IOV_MAX)
+    cdef Py_ssize_t size = 0
     cdef bytes chunk
-    try:
-        if len(chunks) == 1:
-            written = _write(descriptor, chunks[0])
-        else:
-            written = _writev(descriptor, chunks[:_IOV_MAX])
-    except OSError:
+    for index in range(count):
+        chunk = chunks[index]
+        pieces[index].iov_base, pieces[index].iov_len = PyBytes_AsString(chunk), PyBytes_GET_SIZE(chunk)
+        size += PyBytes_GET_SIZE(chunk)
+    if size < _JOIN_LIMIT:  # less time than it takes to let other threads run and to come back
+        written = ws_write(descriptor, pieces, count)
+    else:
+        with nogil:
+            written = ws_write(descriptor, pieces, count)
+    if written < 0:
         return chunks
     for index, chunk in enumerate(chunks):
         if written < len(chunk):
@@ -255,6 +297,14 @@ cdef list _joined(list frames):
     if run:
         chunks.append(b"".join(run))
     return chunks
+
+
+cdef object _call_in(object context, object function, object argument):
+    PyContext_Enter(context)
+    try:
+        return function(argument)
+    finally:
+        PyContext_Exit(context)
 
 
 def _raise(error):
@@ -326,8 +376,9 @@ cdef class Wakeup:
             self.wake_soon()
             return
         self._callback = None
+        self.is_awaited = False
         try:
-            self.context.run(callback, self)
+            _call_in(self.context, callback, _DONE)
         except (KeyboardInterrupt, SystemExit) as error:
             self._loop.call_soon(_raise, error)
 
@@ -358,3 +409,144 @@ cdef class Wakeup:
         self.is_awaited = False
         if self._cancelled is not None:
             raise asyncio.CancelledError(*self._cancelled)
+
+
+# -- The iterator -----------------------------------------------------------------------------------------------------
+
+cdef extern from *:
+    """
+    static PyObject *(*ws_advance)(PyObject *, PyObject **);
+
+    /* `raise StopIteration(value)` in an iterator's `__next__`, without the traceback that Cython would begin. From CPython
+       3.12 on an exception in flight is an object: the last one is used again unless somebody has kept it, for to make
+       one takes as long as all the rest of a step. */
+    static PyStopIterationObject *ws_last;
+
+    static PyObject *ws_return(PyObject *value) {
+    #if PY_VERSION_HEX >= 0x030C0000
+        if (ws_last && Py_REFCNT(ws_last) == 1 && !ws_last->traceback && !ws_last->context) {
+            Py_XSETREF(ws_last->value, value);
+        } else {
+            Py_XSETREF(ws_last, (PyStopIterationObject *)PyObject_CallOneArg(PyExc_StopIteration, value));
+            Py_DECREF(value);
+            if (!ws_last) return NULL;
+        }
+        PyErr_SetRaisedException(Py_NewRef((PyObject *)ws_last));
+    #else
+        PyErr_SetObject(PyExc_StopIteration, value);
+        Py_DECREF(value);
+    #endif
+        return NULL;
+    }
+
+    static PyObject *ws_step(PyObject *step) {
+        PyObject *item = NULL, *yielded = ws_advance(step, &item);
+        if (!item) {
+            if (ws_last && Py_REFCNT(ws_last) == 1) Py_XSETREF(ws_last->value, Py_NewRef(Py_None));
+            return yielded;
+        }
+        Py_DECREF(yielded);
+        return ws_return(item);
+    }
+
+    static void ws_advance_by(PyObject *type, void *advance) {
+        ws_advance = (PyObject *(*)(PyObject *, PyObject **))advance;
+        ((PyTypeObject *)type)->tp_iternext = ws_step;
+    }
+
+    #define ws_given(value) Py_NewRef(value)
+    #define ws_taken(value) (value)
+    """
+    void ws_advance_by(object type, void *advance) noexcept
+    PyObject *ws_given(object value) noexcept
+    object ws_taken(PyObject *value)
+
+
+cdef object _NOTHING_YET = iter(())
+cdef object _ENDED = object()
+
+
+cdef class Items:
+    cdef Stream _stream
+    cdef object _batch
+
+    def __init__(self, Stream stream not None):
+        self._stream = stream
+        self._batch = _NOTHING_YET
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        cdef Step step = Step.__new__(Step)
+        step._items = self
+        return step
+
+
+@cython.final
+@cython.freelist(16)
+cdef class Step:
+    """What the twin's `__anext__` returns: a coroutine in all but its type.
+
+    What stands in `_items` is None once it has ended; `_waiting` is an iterator over what it yields to the event loop.
+    """
+    cdef Items _items
+    cdef object _waiting
+
+    def __await__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def send(self, _):
+        cdef PyObject *item = NULL
+        yielded = _advance(self, &item)
+        if item != NULL:
+            raise StopIteration(ws_taken(item))
+        return yielded
+
+    def throw(self, *error):
+        cdef Items items = self._items
+        self._items = None
+        if not hasattr(self._waiting, "throw"):
+            return (nothing for nothing in ()).throw(*error)
+        try:
+            yielded = self._waiting.throw(*error)
+        except StopIteration:
+            self._items, self._waiting = items, None
+            return self.send(None)
+        self._items = items
+        return yielded
+
+    def close(self):
+        self._items = None
+        if hasattr(self._waiting, "close"):
+            self._waiting.close()
+
+
+cdef object _advance(Step step, PyObject **item):
+    """Go on with a step -> what it yields; or None, and the item that it returns."""
+    cdef Items items = step._items
+    if items is None:
+        raise RuntimeError("cannot reuse already awaited coroutine")
+    step._items = None
+    while True:
+        if step._waiting is not None:
+            yielded = next(step._waiting, _ENDED)
+            if yielded is not _ENDED:
+                step._items = items
+                return yielded
+            step._waiting = None
+        found = next(items._batch, _ENDED)
+        if found is not _ENDED:
+            item[0] = ws_given(found)
+            return None
+        batch = items._stream._taken_batch()
+        if batch is None:
+            step._waiting = items._stream.wait_readable().__await__()
+        else:
+            items._batch = batch
+
+
+ws_advance_by(Step, <void *>_advance)

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from contextvars import Context, copy_context
-from typing import Any, final
+from typing import Any, cast, final
 
+from .. import errors
 from ..connection import Connection, State
 from ..wire import JOIN_LIMIT, MANY_MESSAGES, READ_SIZE
 
 _IOV_MAX = 1024
 """Chunks that one writev takes, of Linux, the BSDs and macOS."""
+
+_NOTHING: Iterator[Any] = iter(())
 
 
 class Stream:
@@ -36,6 +39,7 @@ class Stream:
         *("_loop", "_connection", "_transport", "_has_begun", "_is_plain", "_is_reading", "_arrived", "_batches"),
         *("_undelivered", "_readable", "_on_message", "_failure", "held", "must_wait", "_limit", "_frames", "queued"),
         *("_queued_heads", "_longest", "_flush_is_due", "_writing_paused", "_descriptor", "_transport_waits"),
+        "_written_in_turn",
     )
 
     def __init__(self, connection: Connection, *, limit: int) -> None:
@@ -60,6 +64,7 @@ class Stream:
         self.queued = 0
         self._queued_heads = 0
         self._longest = 0
+        self._written_in_turn = 0
         self._flush_is_due = False
         self._writing_paused = False
         self._descriptor = -1
@@ -157,6 +162,17 @@ class Stream:
         if self._connection.ended or self._connection.extensions:
             return self._opened_batch(batch)
         return iter(batch)
+
+    def wait_readable(self) -> Awaitable[None]:
+        """Wait until there is a batch, or the end; cancelling it loses nothing.
+
+        Raises:
+            RuntimeError: another task waits here already.
+        """
+        if self._readable.is_awaited:
+            raise errors.already_waited()
+        self._written_in_turn = 0
+        return self._readable
 
     # -- Out ----------------------------------------------------------------------------------------------------------
 
@@ -296,6 +312,18 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
+class _NoLoop:
+    """What a future asks its loop for when it is made."""
+
+    def get_debug(self) -> bool:
+        return False
+
+
+DONE: asyncio.Future[None] = asyncio.Future(loop=cast(asyncio.AbstractEventLoop, _NoLoop()))
+"""What a task is told has ended when it is to go on: it asks nothing of it but its result."""
+DONE.set_result(None)
+
+
 class Sent(Awaitable[None]):
     """What `send` returns. The frame is queued already; awaiting waits while the peer is slow."""
 
@@ -349,8 +377,9 @@ class Wakeup(Awaitable[None]):
             self.wake_soon()
             return
         self._callback = None
+        self.is_awaited = False
         try:
-            self.context.run(callback, self)
+            self.context.run(callback, DONE)
         except (KeyboardInterrupt, SystemExit) as error:
             # Not every transport lets out what its protocol raises; a callback of the loop's own stops any loop.
             self._loop.call_soon(_raise, error)
@@ -382,3 +411,31 @@ class Wakeup(Awaitable[None]):
         self.is_awaited = False
         if self._cancelled is not None:
             raise asyncio.CancelledError(*self._cancelled)
+
+
+# -- The iterator -----------------------------------------------------------------------------------------------------
+
+
+class Items(AsyncIterator[Any]):
+    """The messages, or chunks, of a stream, in order.
+
+    A step that is cancelled loses nothing: the next one goes on from there.
+    """
+
+    __slots__ = ("_batch", "_stream")
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._batch: Iterator[Any] = _NOTHING
+
+    async def __anext__(self) -> Any:
+        for item in self._batch:
+            return item
+        while True:
+            batch = self._stream.take_batch()
+            if batch is None:
+                await self._stream.wait_readable()
+            else:
+                self._batch = batch
+                for item in batch:
+                    return item

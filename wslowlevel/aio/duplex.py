@@ -489,24 +489,12 @@ class Duplex(Stream, ABC):
         """The connection is open, and how to receive is known: messages may be read."""
 
     @abstractmethod
-    def wait_readable(self) -> Awaitable[None]:
-        """Wait until there is a batch, or the end; cancelling it loses nothing.
-
-        Raises:
-            RuntimeError: another task waits here already.
-        """
-
-    @abstractmethod
     def _queue_is_full(self) -> None:
         """The queue holds WRITE_LIMIT bytes or more."""
 
     @abstractmethod
     def _discard(self) -> None:
         """Go on reading, and drop what comes."""
-
-
-def already_waited() -> RuntimeError:
-    return RuntimeError("another task already waits for the messages of this socket")
 
 
 def _text_or_binary(payload: object, is_utf8: bool) -> tuple[Opcode, bytes]:

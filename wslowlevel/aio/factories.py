@@ -5,8 +5,8 @@ A socket is what `serve` hands to its handler, or the (StreamReader, StreamWrite
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from ..codec import Chunk, Message
 from ..errors import InvalidHandshake
@@ -14,8 +14,9 @@ from ..extensions import ExtensionFactory, accept_extensions
 from ..handshake import accept_request
 from ..http1 import Request
 from ..wire import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_SIZE
-from .duplex import NOTHING, Duplex
+from .duplex import Duplex
 from .socket import Socket
+from .stream import Items
 from .streams import StreamPair, StreamSocket
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 AnySocket = Socket | StreamPair
 Send = Callable[[bytes | bytearray | memoryview], Awaitable[None]]
-Item = TypeVar("Item", Message, Chunk)
 
 
 class SendMessage(Protocol):
@@ -40,31 +40,6 @@ class SendChunks(Protocol):
         is_utf8: bool = False,
         compress: bool | None = None,
     ) -> Awaitable[None]: ...
-
-
-class Items(AsyncIterator[Item]):
-    """The messages, or chunks, of a socket, in order.
-
-    A step that is cancelled loses nothing: the next one goes on from there.
-    """
-
-    __slots__ = ("_batch", "_duplex")
-
-    def __init__(self, duplex: Duplex) -> None:
-        self._duplex = duplex
-        self._batch: Iterator[Item] = NOTHING
-
-    async def __anext__(self) -> Item:
-        for item in self._batch:
-            return item
-        while True:
-            batch: Iterator[Item] | None = self._duplex.take_batch()
-            if batch is None:
-                await self._duplex.wait_readable()
-            else:
-                self._batch = batch
-                for item in batch:
-                    return item
 
 
 def get_messages_factory(
@@ -111,7 +86,7 @@ def get_messages_factory(
         require_mask=require_mask,
         allow_rsv=allow_rsv,
     )
-    messages = Items[Message](duplex)
+    messages: AsyncIterator[Message] = Items(duplex)
     return lambda: messages
 
 
@@ -203,7 +178,7 @@ def get_chunks_factory(
         require_mask=require_mask,
         allow_rsv=allow_rsv,
     )
-    chunks = Items[Chunk](duplex)
+    chunks: AsyncIterator[Chunk] = Items(duplex)
     return lambda: chunks
 
 

@@ -17,8 +17,7 @@ from ..errors import WebSocketError
 from ..extensions import Extension
 from ..keepalive import NEVER, PING_TIMEOUT, Keepalive, Timeouts, Verdict
 from ..wire import CONTROL, READ_SIZE, CloseCode
-from .duplex import CLOSE_TIMEOUT, READ_LIMIT, TURN_LIMIT, WRITE_LIMIT, Duplex, already_waited
-from .stream import Wakeup
+from .duplex import CLOSE_TIMEOUT, READ_LIMIT, TURN_LIMIT, WRITE_LIMIT, Duplex
 from .transports import descriptor_of
 
 FULL_READS = 2
@@ -53,7 +52,6 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         self._discarding = False
         self._drops_messages = False
         self._turn_is_due = False
-        self._written_in_turn = 0
         self._full_reads = 0
         self._senders: dict[asyncio.Future[None], None] = {}  # an empty set would take 150 bytes more
         self._closed = self._loop.create_future()
@@ -216,12 +214,6 @@ class Socket(Duplex, asyncio.BufferedProtocol):
             self._wake_senders()
 
     # -- In -----------------------------------------------------------------------------------------------------------
-
-    def wait_readable(self) -> Wakeup:
-        if self._readable.is_awaited:
-            raise already_waited()
-        self._written_in_turn = 0
-        return self._readable
 
     def _wake(self) -> None:
         self._readable.wake_soon()

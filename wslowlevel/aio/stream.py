@@ -22,10 +22,11 @@ def _load() -> ModuleType:
 _backend = _load()
 
 if TYPE_CHECKING:
-    from ._stream import Sent, Stream, Wakeup
+    from ._stream import Items, Sent, Stream, Wakeup
 else:
+    Items = _backend.Items
     Sent = _backend.Sent
     Stream = _backend.Stream
     Wakeup = _backend.Wakeup
 
-__all__ = ["Sent", "Stream", "Wakeup"]
+__all__ = ["Items", "Sent", "Stream", "Wakeup"]

@@ -10,10 +10,10 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, cast
 from weakref import WeakValueDictionary
 
-from ..errors import InvalidHandshake
+from ..errors import InvalidHandshake, already_waited
 from ..http1 import MAX_HEADERS_SIZE, Request, parse_request
 from ..wire import READ_SIZE
-from .duplex import Duplex, already_waited
+from .duplex import Duplex
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
