@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
+import weakref
 from collections.abc import Coroutine
 from typing import Any
 
@@ -12,7 +14,11 @@ import pytest
 from .test_stream import TWINS
 
 
-def items(stream: Any, batches: list[list[int]]) -> Any:
+class Thing:
+    pass
+
+
+def items(stream: Any, batches: list[list[Any]]) -> Any:
     codec = importlib.import_module(TWINS[stream.__name__])
     made = stream.Stream(codec.Endpoint(role="server"), limit=10)
     for batch in batches:
@@ -55,5 +61,33 @@ def test_a_step_that_is_thrown_into_takes_nothing(stream: Any) -> None:
         unused = anext(found)
         unused.close()
         assert await anext(found) == 1
+
+    asyncio.run(main())
+
+
+@both
+def test_what_was_handed_out_is_not_kept(stream: Any) -> None:
+    async def main() -> None:
+        things = [Thing(), Thing(), Thing()]
+        kept = [weakref.ref(thing) for thing in things]
+        found = items(stream, [things])
+        for _ in range(2):
+            await anext(found)
+        last = await anext(found)
+        things.clear()
+        gc.collect()
+        assert [each() for each in kept] == [None, None, last]
+
+    asyncio.run(main())
+
+
+@both
+def test_a_stream_without_its_connection_sends_nothing(stream: Any) -> None:
+    async def main() -> None:
+        codec = importlib.import_module(TWINS[stream.__name__])
+        made = stream.Stream(codec.Endpoint(role="server"), limit=10)
+        del made._connection
+        with pytest.raises(AttributeError):
+            made.send(b"\x82\x00")
 
     asyncio.run(main())

@@ -34,6 +34,8 @@ MADE = {
     "Endpoint": lambda: Connection(role="client"),
     "Stream": lambda: _stream.Stream(Connection(role="server"), limit=10),
     "Sent": lambda: _stream.Sent(_stream.Stream(Connection(role="server"), limit=10)),
+    "Items": lambda: _stream.Items(_stream.Stream(Connection(role="server"), limit=10)),
+    "Step": lambda: _stream.Items(_stream.Stream(Connection(role="server"), limit=10)).__anext__(),
     "Wakeup": lambda: _stream.Wakeup(asyncio.get_running_loop()),
 }
 TYPES = [kind for module in (_codec, _stream) for kind in vars(module).values()

@@ -187,7 +187,9 @@ cdef class Stream:
     # -- Out ----------------------------------------------------------------------------------------------------------
 
     def send(self, frame):
-        if self.held or not Endpoint.passes(self._connection, frame):
+        cdef Endpoint connection = self._connection
+        # Nothing looks at whether there is one in a call past its own type: what is asked before does.
+        if self.held or not connection.passing or not Endpoint.passes(connection, frame):
             return self._send_other(frame)
         self._append(<bytes>frame)
         return _sent(self)
@@ -217,9 +219,10 @@ cdef class Stream:
 
     cdef int _write_frames(self) except -1:
         cdef Py_ssize_t waiting
-        if self.queued and self._transport is not None and self._connection.state is not _CLOSED:
+        cdef Endpoint connection = self._connection
+        if self.queued and self._transport is not None and connection.state is not _CLOSED:
             waiting = self._transport.get_write_buffer_size() if self._transport_waits else 0
-            Endpoint.note_written(self._connection, self.queued - self._queued_heads, self.queued + waiting)
+            Endpoint.note_written(connection, self.queued - self._queued_heads, self.queued + waiting)
             self._write_chunks(self._take(), waiting)
         return 0
 
@@ -427,9 +430,13 @@ cdef extern from *:
         if (ws_last && Py_REFCNT(ws_last) == 1 && !ws_last->traceback && !ws_last->context) {
             Py_XSETREF(ws_last->value, value);
         } else {
-            Py_XSETREF(ws_last, (PyStopIterationObject *)PyObject_CallOneArg(PyExc_StopIteration, value));
-            Py_DECREF(value);
-            if (!ws_last) return NULL;
+            /* Without arguments: they would keep the first value for ever. */
+            Py_XSETREF(ws_last, (PyStopIterationObject *)PyObject_CallNoArgs(PyExc_StopIteration));
+            if (!ws_last) {
+                Py_DECREF(value);
+                return NULL;
+            }
+            Py_XSETREF(ws_last->value, value);
         }
         PyErr_SetRaisedException(Py_NewRef((PyObject *)ws_last));
     #else
@@ -499,7 +506,7 @@ cdef class Step:
     def __next__(self):
         return self.send(None)
 
-    def send(self, _):
+    def send(self, value):
         cdef PyObject *item = NULL
         yielded = _advance(self, &item)
         if item != NULL:
