@@ -18,7 +18,7 @@ from wsproto.events import TextMessage
 import wslowlevel.dropin.wsproto as ours
 from wslowlevel import dropin
 from wslowlevel.__main__ import main
-from wslowlevel.dropin.gains import gains
+from wslowlevel.cli.gains import gains
 
 from ..test_backends import run
 

@@ -13,7 +13,7 @@ from .terminal import printer
 BACKENDS = {"cython": "wslowlevel._codec", "python": "wslowlevel._codec_py"}
 SIZES = {"125 B": 125, "16 KiB": 16 * 1024, "1 MiB": 1024 * 1024}
 ROUNDS = 5
-MIN_SECONDS = 0.02
+MIN_SECONDS = 0.01
 """Of one measurement; the work is repeated for so long."""
 
 KEY = bytes.fromhex("37fa213d")
@@ -50,18 +50,16 @@ def compare() -> Iterator[tuple[str, str, dict[str, float]]]:
     for size, count in SIZES.items():
         made = {name: works(codec, count) for name, codec in codecs.items()}
         for work in made["python"]:
-            timers = {name: Timer(made[name][work]) for name in codecs}
-            calls = {name: calls_of(timer) for name, timer in timers.items()}
-            rounds = [{name: timers[name].timeit(calls[name]) / calls[name] for name in codecs} for _ in range(ROUNDS)]
+            rounds = [{name: seconds_of(made[name][work]) for name in codecs} for _ in range(ROUNDS)]
             yield work, size, {name: min(each[name] for each in rounds) for name in codecs}
 
 
-def calls_of(timer: Timer) -> int:
-    """How many calls fill the time."""
-    calls = 1
-    while (seconds := timer.timeit(calls)) < MIN_SECONDS / 4:
-        calls *= 4
-    return max(1, round(calls * MIN_SECONDS / seconds))
+def seconds_of(work: Work) -> float:
+    """Seconds that one call takes, over as many as fill the time."""
+    timer, calls = Timer(work), 1
+    while (passed := timer.timeit(calls)) < MIN_SECONDS:
+        calls *= 2
+    return passed / calls
 
 
 def bench() -> None:

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from .. import dropin
-from ..dropin.gains import gains
 from .bench import in_words
+from .gains import gains
 from .terminal import printer
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
-from . import install, samples, status, uninstall
+from ..dropin import install, samples, status, uninstall
+from .bench import seconds_of
 
 ROUNDS = 3
-MIN_SECONDS = 0.01
-"""Of one measurement; the work is repeated for so long."""
 
 
 def gains(library: str) -> dict[str, tuple[float, float]]:
@@ -30,12 +26,3 @@ def gains(library: str) -> dict[str, tuple[float, float]]:
     if not was_installed:
         uninstall(library)
     return found
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    """Seconds that one call takes, over as many as fill the time."""
-    calls, started = 0, time.perf_counter()
-    while (passed := time.perf_counter() - started) < MIN_SECONDS:
-        work()
-        calls += 1
-    return passed / calls
