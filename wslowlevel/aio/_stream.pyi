@@ -30,6 +30,7 @@ class Stream:
     _writing_paused: bool
     _descriptor: int
     _transport_waits: bool
+    _sent: Sent | None
     def __init__(self, connection: Connection, *, limit: int) -> None: ...
     queued: int
     def get_buffer(self, sizehint: int) -> memoryview: ...

@@ -68,6 +68,7 @@ cdef class Stream:
     cdef public int _descriptor
     cdef Py_ssize_t _limit, _longest
     cdef list _frames
+    cdef public Sent _sent
 
     def __init__(self, connection, *, limit):
         self._loop = asyncio.get_running_loop()
@@ -192,7 +193,7 @@ cdef class Stream:
         if self.held or not connection.passing or not Endpoint.passes(connection, frame):
             return self._send_other(frame)
         self._append(<bytes>frame)
-        return _sent(self)
+        return _new_sent(self) if self._sent is None else self._sent
 
     def enqueue(self, bytes frame not None):
         self._append(frame)
@@ -325,7 +326,7 @@ cdef class Sent:
         return self._stream.wait_sent().__await__() if self._stream.must_wait else _NOTHING
 
 
-cdef Sent _sent(Stream stream):
+cdef Sent _new_sent(Stream stream):
     cdef Sent sent = Sent.__new__(Sent)
     sent._stream = stream
     return sent

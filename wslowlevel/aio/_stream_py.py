@@ -39,7 +39,7 @@ class Stream:
         *("_loop", "_connection", "_transport", "_has_begun", "_is_plain", "_is_reading", "_arrived", "_batches"),
         *("_undelivered", "_readable", "_on_message", "_failure", "held", "must_wait", "_limit", "_frames", "queued"),
         *("_queued_heads", "_longest", "_flush_is_due", "_writing_paused", "_descriptor", "_transport_waits"),
-        "_written_in_turn",
+        *("_written_in_turn", "_sent"),
     )
 
     def __init__(self, connection: Connection, *, limit: int) -> None:
@@ -69,6 +69,8 @@ class Stream:
         self._writing_paused = False
         self._descriptor = -1
         self._transport_waits = False
+        # What `send` returns, from when the transport is there until it is gone: it keeps the stream that keeps it.
+        self._sent: Sent | None = None
 
     # -- In -----------------------------------------------------------------------------------------------------------
 
@@ -181,7 +183,7 @@ class Stream:
         if self.held or not self._connection.passes(frame):
             return self._send_other(frame)
         self.enqueue(frame)  # type: ignore[arg-type] # only bytes pass
-        return Sent(self)
+        return Sent(self) if self._sent is None else self._sent
 
     def enqueue(self, frame: bytes) -> None:
         """Put a frame, or other bytes, behind what is queued; unlike `send`, unconditionally."""

@@ -475,6 +475,7 @@ class Duplex(Stream, ABC):
         self._over = True
         self._connection.end()
         self._drop_frames()
+        self._sent = None
         self._fail_pings()
         if self._lane is not None:
             self._lane.end_all()

@@ -18,6 +18,7 @@ from ..extensions import Extension
 from ..keepalive import NEVER, PING_TIMEOUT, Keepalive, Timeouts, Verdict
 from ..wire import CONTROL, READ_SIZE, CloseCode
 from .duplex import CLOSE_TIMEOUT, READ_LIMIT, TURN_LIMIT, WRITE_LIMIT, Duplex
+from .stream import Sent
 from .transports import descriptor_of
 
 FULL_READS = 2
@@ -153,6 +154,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)
         self._descriptor = descriptor_of(self._transport)
         self._transport_waits = True  # what was written before
+        self._sent = Sent(self)
         self._update_reading()
 
     def _early_buffer(self) -> memoryview:
