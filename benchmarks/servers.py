@@ -31,12 +31,14 @@ MAX_SIZE = 1 << 30
 async def serve_wslowlevel() -> int:
     from wslowlevel import Opcode, get_messages_factory, prepare_websocket_frame, send_factory, send_handshake, serve
 
+    data = (Opcode.TEXT, Opcode.BINARY)
+
     async def on_upgrade(request: Any, socket: Any, _head: bytes) -> None:
         get_messages = get_messages_factory(socket, auto_pong=True, max_in_memory_store_size=MAX_SIZE)
         send = send_factory(socket)
         send_handshake(request, socket)
         async for message in get_messages():
-            if message.opcode in (Opcode.TEXT, Opcode.BINARY):
+            if message.opcode in data:
                 await send(prepare_websocket_frame(message.payload, opcode=message.opcode))
 
     return (await keep(serve(on_upgrade, HOST, 0))).port
@@ -54,13 +56,15 @@ async def serve_wslowlevel_handle() -> int:
         serve,
     )
 
+    data = (Opcode.TEXT, Opcode.BINARY)
+
     async def on_upgrade(request: Any, socket: Any, _head: bytes) -> None:
         handle_messages = handle_messages_factory(socket, auto_pong=True, max_in_memory_store_size=MAX_SIZE)
         send = send_factory(socket)
         send_handshake(request, socket)
 
         def on_message(message: Message) -> None:
-            if message.opcode in (Opcode.TEXT, Opcode.BINARY):
+            if message.opcode in data:
                 send(prepare_websocket_frame(message.payload, opcode=message.opcode))
 
         await handle_messages(on_message)
@@ -72,12 +76,14 @@ async def serve_wslowlevel_at_once() -> int:
     """With a write for each frame, in place of one for all that a turn of the loop brings."""
     from wslowlevel import Opcode, get_messages_factory, prepare_websocket_frame, send_factory, send_handshake, serve
 
+    data = (Opcode.TEXT, Opcode.BINARY)
+
     async def on_upgrade(request: Any, socket: Any, _head: bytes) -> None:
         get_messages = get_messages_factory(socket, auto_pong=True, max_in_memory_store_size=MAX_SIZE)
         send = send_factory(socket)
         send_handshake(request, socket)
         async for message in get_messages():
-            if message.opcode in (Opcode.TEXT, Opcode.BINARY):
+            if message.opcode in data:
                 sent = send(prepare_websocket_frame(message.payload, opcode=message.opcode))
                 socket.flush()
                 await sent
@@ -106,11 +112,13 @@ async def serve_raw() -> int:
 async def serve_picows(**options: Any) -> int:
     from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
+    data, close = (WSMsgType.TEXT, WSMsgType.BINARY), WSMsgType.CLOSE
+
     class Echo(WSListener):
         def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-            if frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            if frame.msg_type in data:
                 transport.send(frame.msg_type, frame.get_payload_as_memoryview())  # a view of the parser's own buffer
-            elif frame.msg_type is WSMsgType.CLOSE:
+            elif frame.msg_type is close:
                 transport.send_close(frame.get_close_code())
                 transport.disconnect()
 
@@ -145,13 +153,15 @@ async def serve_websockets() -> int:
 async def serve_aiohttp() -> int:
     from aiohttp import WSMsgType, web
 
+    text, binary = WSMsgType.TEXT, WSMsgType.BINARY
+
     async def handler(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(compress=False, max_msg_size=MAX_SIZE)
         await socket.prepare(request)
         async for message in socket:
-            if message.type is WSMsgType.BINARY:
+            if message.type is binary:
                 await socket.send_bytes(message.data)
-            elif message.type is WSMsgType.TEXT:
+            elif message.type is text:
                 await socket.send_str(message.data)
         return socket
 
