@@ -15,7 +15,7 @@ from .conftest import Both
 from .vectors import KEY, naive_mask, patterned
 
 PHASES = range(4)
-LENGTHS = range(301)
+LENGTHS = (*range(301), *range(510, 515), 575, 576, 577, 1000)  # from 512 on, blocks that begin at a cache line
 ALIGNMENTS = range(64)
 LARGE = (*range(500, 525), 1023, 1024, 1025, 4095, 4096, 4097, 65535, 65536, 65537)
 GUARD = b"\xa5" * 64

@@ -455,12 +455,24 @@ static ws_kernel ws_kernel_at(int index) {
 
 static ws_kernel ws_kernel_in_use = {"portable", ws_mask_portable, NULL};
 
+static inline void ws_mask_run(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key) {
+    if (n < 32) ws_mask_short(dst, src, n, key);
+    else ws_kernel_in_use.mask(dst, src, n, key);
+}
+
+/* From this many bytes on, blocks that end where a cache line ends bring more than the bytes before the first one cost. */
+#define WS_ALIGN_FROM 512
+#define WS_CACHE_LINE 64
+
 static inline void ws_mask(uint8_t *dst, const uint8_t *src, size_t n, const uint8_t key[4], size_t offset) {
     uint32_t octets;
+    size_t before = 0;
     memcpy(&octets, key, 4);
-    octets = ws_rotated(octets, offset);
-    if (n < 32) ws_mask_short(dst, src, n, octets);
-    else ws_kernel_in_use.mask(dst, src, n, octets);
+    if (n >= WS_ALIGN_FROM) {
+        before = (0 - (uintptr_t)dst) % WS_CACHE_LINE;
+        ws_mask_run(dst, src, before, ws_rotated(octets, offset));
+    }
+    ws_mask_run(dst + before, src + before, n - before, ws_rotated(octets, offset + before));
 }
 
 /* From this many bytes on blocks bring more than they cost; a block, and the six bytes before the first one, fit. */
