@@ -94,9 +94,11 @@ static void ws_mask_portable(uint8_t *dst, const uint8_t *src, size_t n, uint32_
 static void ws_mask_sse2(uint8_t *dst, const uint8_t *src, size_t n, uint32_t key) {
     const __m128i keys = _mm_set1_epi32((int)key);
     size_t i = 0;
-    for (; n - i >= 16; i += 16) {
-        __m128i block = _mm_loadu_si128((const __m128i *)(src + i));
-        _mm_storeu_si128((__m128i *)(dst + i), _mm_xor_si128(block, keys));
+    for (; n - i >= 32; i += 32) {
+        __m128i a = _mm_loadu_si128((const __m128i *)(src + i));
+        __m128i b = _mm_loadu_si128((const __m128i *)(src + i + 16));
+        _mm_storeu_si128((__m128i *)(dst + i), _mm_xor_si128(a, keys));
+        _mm_storeu_si128((__m128i *)(dst + i + 16), _mm_xor_si128(b, keys));
     }
     ws_mask_short(dst + i, src + i, n - i, key);
 }
