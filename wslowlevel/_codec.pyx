@@ -749,7 +749,7 @@ cdef class Frame:
 
 
 @cython.final
-@cython.freelist(256)
+@cython.freelist(512)  # as many of 125 bytes fit in a read of 64 KiB
 cdef class Message:
     """One message, or one control frame (RFC 6455 §5.4, §5.5).
 
