@@ -2,7 +2,8 @@
 
 Each server has a process of its own on one core; one process on another core is the load of all of them (load.py), and
 compares every byte that comes back. The servers take turns, round by round, so that whatever else the machine does
-falls on all of them. Figures are medians over the rounds:
+falls on all of them, and start anew for each round: where the memory of a process happens to lie makes a difference of
+some percent. Figures are medians over the rounds:
 
     msg/s       messages echoed
     rate x      how many times its rate the first server has: the median of the ratios within each round
@@ -39,14 +40,13 @@ from .reports import write_results
 
 SHAPES = ("1x1x125", "8x16x125", "8x8x16KiB", "4x2x1MiB")
 SERVERS = ", ".join([*servers.SERVERS, servers.NODE, *servers.OTHERS])
-WARM_UP = 0.3
-"""Seconds that every server plays before the first round."""
+WARM_UP = 0.2
+"""Seconds that every server plays before a round."""
 
 
 @dataclass
 class Contender:
-    server: ServerProcess
-    load: Load
+    label: str
     rounds: list[Played] = field(default_factory=list)
 
     @property
@@ -61,7 +61,7 @@ class Contender:
     def result(self, first: Contender) -> dict[str, Any]:
         trips = sorted(trip for each in self.rounds for trip in each.round_trips)
         return {
-            "server": self.server.label,
+            "server": self.label,
             "messages_per_second": median(self.rates),
             "rate_ratio": median(ours / its for ours, its in zip(first.rates, self.rates, strict=True)),
             "cpu_us_per_message": median(self.costs),
@@ -76,17 +76,20 @@ class Contender:
         }
 
 
-def compare(processes: list[ServerProcess], shape: Shape, arguments: argparse.Namespace, tick: Any) -> list[Contender]:
-    contenders = [Contender(each, Load(each.port, shape, each.name == "raw")) for each in processes]
-    for contender in contenders:
-        contender.load.play(WARM_UP, contender.server.times)
-    for _ in range(arguments.rounds):
-        for contender in contenders:
-            contender.rounds.append(contender.load.play(arguments.seconds, contender.server.times))
-            tick(f"{shape} {contender.server.label}")
-    for contender in contenders:
-        contender.load.close()
-    return contenders
+def play_round(
+    processes: list[ServerProcess], contenders: list[Contender], shape: Shape, arguments: argparse.Namespace, tick: Any
+) -> None:
+    loads = [Load(each.port, shape, each.name == "raw") for each in processes]
+    turns = list(zip(processes, loads, contenders, strict=True))
+    first = len(contenders[0].rounds) % len(turns)  # another one each time: who comes first finds the machine at rest
+    turns = turns[first:] + turns[:first]
+    for process, load, _ in turns:
+        load.play(WARM_UP, process.times)
+    for process, load, contender in turns:
+        contender.rounds.append(load.play(arguments.seconds, process.times))
+        tick(f"{shape} {contender.label}")
+    for load in loads:
+        load.close()
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -117,8 +120,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         default=SHAPES,
         help=f"CONNECTIONSxIN_FLIGHTxSIZE (default: {' '.join(SHAPES)})",
     )
-    add("--seconds", type=float, default=1.0, help="of a round (default: %(default)s)")
-    add("--rounds", type=int, default=5, help="(default: %(default)s)")
+    add("--seconds", type=float, default=0.5, help="of a round (default: %(default)s)")
+    add("--rounds", type=int, default=9, help="(default: %(default)s)")
     add("--server-core", type=int, default=0, help="(default: %(default)s)")
     add("--load-core", type=int, default=1, help="(default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the results there as well")
@@ -126,18 +129,22 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def measure(arguments: argparse.Namespace, loop: str, names: list[str], tick: Any) -> list[dict[str, Any]]:
-    processes = [ServerProcess(name, loop, arguments.server_core) for name in names]
-    print(f"\n{processes[0].about['loop']}, Python {processes[0].about['python']}")
-    for process in processes:
-        print(f"  {process.label:26}{process.about['server']}")
+    shapes = {Shape.parse(text): [Contender(name) for name in names] for text in arguments.shapes}
+    for number in range(arguments.rounds):
+        processes = [ServerProcess(name, loop, arguments.server_core) for name in names]
+        if number == 0:
+            print(f"\n{processes[0].about['loop']}, Python {processes[0].about['python']}")
+            for process in processes:
+                print(f"  {process.label:26}{process.about['server']}")
+        for shape, contenders in shapes.items():
+            play_round(processes, contenders, shape, arguments, tick)
+        for process in processes:
+            process.stop()
     results = []
-    for shape in map(Shape.parse, arguments.shapes):
-        contenders = compare(processes, shape, arguments, tick)
+    for shape, contenders in shapes.items():
         of_shape = [each.result(contenders[0]) for each in contenders]
         print(f"\n{shape}, {loop}, {arguments.rounds} rounds of {arguments.seconds} s\n{table(of_shape)}")
         results += [{"loop": loop, "shape": str(shape), **result} for result in of_shape]
-    for process in processes:
-        process.stop()
     return results
 
 
