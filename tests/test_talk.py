@@ -145,12 +145,16 @@ class Terminal:
         raise AssertionError(f"nothing more is shown: {self.shown}")
 
 
+# The leader of a session. When it ends the kernel drops what its terminal still holds: it stays a moment longer.
+LEADER = ("sh", "-c", 'trap : INT; "$@"; code=$?; sleep 1; exit $code', "sh")
+
+
 @contextmanager
 def terminal(home: Path, *arguments: str) -> Iterator[Terminal]:
     ours, its = os.openpty()
     variables = environment(TERM="dumb", XDG_STATE_HOME=str(home), PYTHONUTF8="1")
     process = subprocess.Popen(
-        [*COMMAND, "connect", *arguments],
+        [*LEADER, *COMMAND, "connect", *arguments],
         stdin=its,
         stdout=its,
         stderr=its,
