@@ -2,8 +2,8 @@
 
 Each server has a process of its own on one core; one process on another core is the load of all of them (load.py), and
 compares every byte that comes back. The servers take turns, round by round, so that whatever else the machine does
-falls on all of them, and start anew for each round: where the memory of a process happens to lie makes a difference of
-some percent. Figures are medians over the rounds:
+falls on all of them, and start anew for each round, for two processes of one server differ by some percent. Figures
+are medians over the rounds:
 
     msg/s       messages echoed
     rate x      how many times its rate the first server has: the median of the ratios within each round
@@ -81,7 +81,7 @@ def play_round(
 ) -> None:
     loads = [Load(each.port, shape, each.name == "raw") for each in processes]
     turns = list(zip(processes, loads, contenders, strict=True))
-    first = len(contenders[0].rounds) % len(turns)  # another one each time: who comes first finds the machine at rest
+    first = len(contenders[0].rounds) % len(turns)  # another one each time
     turns = turns[first:] + turns[:first]
     for process, load, _ in turns:
         load.play(WARM_UP, process.times)
