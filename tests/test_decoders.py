@@ -159,6 +159,62 @@ class TestRefused:
             assert violation(decoder, b"", way) is decoder.error
 
 
+TEXT = b"twenty bytes of text"
+SHORTER, BAD, UNFINISHED = TEXT[:-1], TEXT[:-1] + b"\xff", TEXT[:-1] + b"\xc3"
+FIRST = masked("8113", SHORTER)
+FIRST_OF_SERVER = "8113" + SHORTER.hex()
+IN_A_ROW: dict[str, tuple[str, str, dict[str, Any], Reason | None]] = {
+    "text": (FIRST, masked("8114", TEXT), {}, None),
+    "binary": (FIRST, masked("8214", BAD), {}, None),
+    "empty": (FIRST, masked("8100"), {}, None),
+    "a key that looks like a header": (FIRST, "8294818a818a" + TEXT.hex(), {}, None),
+    "16 bits of length": (FIRST, masked("817e0140", 16 * TEXT), {}, None),
+    "a control frame": (FIRST, masked("8914", TEXT), {}, None),
+    "fragments": (FIRST, masked("0114", TEXT) + masked("8914", TEXT) + masked("8014", TEXT), {}, None),
+    "to a client": (FIRST_OF_SERVER, "8114" + TEXT.hex(), {"role": "client"}, None),
+    "unmasked where that may be": (FIRST, "8114" + TEXT.hex(), {"require_mask": False}, None),
+    "unmasked, not strict": (FIRST, "8114" + TEXT.hex(), {"strict": False}, None),
+    "masked, not strict": (FIRST_OF_SERVER, masked("8114", TEXT), {"role": "client", "strict": False}, None),
+    "reserved bits, not strict": (FIRST, masked("f114", BAD), {"strict": False}, None),
+    "reserved opcode, not strict": (FIRST, masked("8314", TEXT), {"strict": False}, None),
+    "a bit of an extension": (FIRST, masked("c114", BAD), {"allow_rsv": Rsv.RSV1}, None),
+    "as large as a frame may be": (FIRST, masked("8114", TEXT), {"max_frame_size": 20}, None),
+    "as large as a message may be": (FIRST, masked("8114", TEXT), {"max_message_size": 20}, None),
+    "as many fragments as may be": (FIRST, masked("8114", TEXT), {"max_fragments": 1}, None),
+    "a reserved bit": (FIRST, masked("c114", TEXT), {}, Reason.RESERVED_BITS),
+    "another reserved bit": (FIRST, masked("a114", TEXT), {"allow_rsv": Rsv.RSV1}, Reason.RESERVED_BITS),
+    "a reserved opcode": (FIRST, masked("8314", TEXT), {}, Reason.RESERVED_OPCODE),
+    "unmasked": (FIRST, "8114" + TEXT.hex(), {}, Reason.NOT_MASKED),
+    "masked": (FIRST_OF_SERVER, masked("8114", TEXT), {"role": "client"}, Reason.MASKED),
+    "16 bits too many": (FIRST, masked("817e0014", TEXT), {}, Reason.LENGTH_NOT_MINIMAL),
+    "64 bits too many": (FIRST, masked("817f0000000000000014", TEXT), {}, Reason.LENGTH_NOT_MINIMAL),
+    "a continuation of nothing": (FIRST, masked("8014", TEXT), {}, Reason.UNEXPECTED_CONTINUATION),
+    "inside another message": (masked("0113", SHORTER), masked("8114", TEXT), {}, Reason.EXPECTED_CONTINUATION),
+    "no UTF-8": (FIRST, masked("8114", BAD), {}, Reason.INVALID_UTF8),
+    "half a character at the end": (FIRST, masked("8114", UNFINISHED), {}, Reason.INVALID_UTF8),
+    "larger than a frame may be": (FIRST, masked("8114", TEXT), {"max_frame_size": 19}, Reason.FRAME_TOO_BIG),
+    "larger than a message may be": (FIRST, masked("8114", TEXT), {"max_message_size": 19}, Reason.MESSAGE_TOO_BIG),
+    "more fragments than may be": ("", masked("8114", TEXT), {"max_fragments": 0}, Reason.TOO_MANY_FRAGMENTS),
+}
+"""A message, what comes behind it, options, and why the second is refused; behind both the first comes once more."""
+
+
+@pytest.mark.parametrize("case", IN_A_ROW.values(), ids=IN_A_ROW)
+@EACH_DECODER
+@BOTH_WAYS
+def test_frames_that_arrive_together(codec: ModuleType, name: str, way: Way, case: tuple[Any, ...]) -> None:
+    """They are the same, and judged the same, as those that come byte by byte, or cut anywhere."""
+    before, data, options, reason = case
+    judged = []
+    for pieces in ways_to_cut(bytes.fromhex(before + data + before)):
+        decoder = getattr(codec, name)(**{"role": "server", **options})
+        items = whole(until_error(decoder, pieces, way))
+        assert (decoder.error and decoder.error.reason) is reason
+        counted = [getattr(decoder, counter) for counter in COUNTERS if counter != "bytes_received"]
+        judged.append((items, str(decoder.error), decoder.buffered if reason is None else None, counted))
+    assert judged == [judged[0]] * len(judged)
+
+
 class TestLimits:
     """All inclusive, and judged by the header alone."""
 

@@ -694,11 +694,15 @@ cdef extern from *:
 
 
 cdef tuple _OPCODES = tuple(range(OPCODE + 1))
+cdef PyObject *_opcode_objects[OPCODE + 1]
+cdef int _index
+for _index in range(OPCODE + 1):
+    _opcode_objects[_index] = PyTuple_GET_ITEM(_OPCODES, _index)
 
 
 cdef inline PyObject *_opcode_object(uint8_t opcode) noexcept:
     """Borrowed from a tuple that lives as long as the module: records count no reference to it."""
-    return PyTuple_GET_ITEM(_OPCODES, opcode)
+    return _opcode_objects[opcode]
 
 
 cdef inline object _opcode_of(PyObject *opcode):
@@ -1060,12 +1064,16 @@ cdef class _Decoder:
         cdef Py_ssize_t position = 0
         while not self.closed:
             if not self._in_payload:
+                position += self._read_whole(p + position, n - position, items)
                 position += self._read_header(p + position, n - position)
                 if not self._in_payload:
                     return 0
             position += self._read_payload(p + position, n - position, items)
             if self._in_payload:
                 return 0
+        return 0
+
+    cdef Py_ssize_t _read_whole(self, const uint8_t *p, Py_ssize_t n, list items) except -1:
         return 0
 
     @cython.final
@@ -1380,6 +1388,61 @@ cdef class MessageDecoder(_Decoder):
             self, role, strict, require_mask, max_message_size, max_frame_size, max_fragments, allow_rsv
         )
         self._joins = True
+
+    cdef Py_ssize_t _read_whole(self, const uint8_t *p, Py_ssize_t n, list items) except -1:
+        """Hand out the messages at p that are whole, each in one frame -> their length, headers included.
+
+        A short way for what most messages are, in one pass and with nothing stored on the way. What is anything else,
+        or breaks a rule, is left where it stands, to be judged by the methods above.
+        """
+        cdef uint8_t head[MAX_HEADER_LENGTH]
+        cdef Py_ssize_t position = 0, start
+        cdef uint64_t length
+        cdef Message message
+        if self._in_message or self._head_length:
+            return 0
+        while n - position >= MAX_HEADER_LENGTH:
+            memcpy(head, p + position, MAX_HEADER_LENGTH)  # judged and used from a copy, as in _read_header
+            start = _header_length(head[1])
+            length = _stated_length(head)
+            if not self._may_pass(head, length) or length > <uint64_t>(n - position - start):
+                break
+            message = Message.__new__(Message)
+            if not self._fill_whole(message, head, p + position + start, <Py_ssize_t>length):
+                break
+            items.append(message)
+            self.frames_received += 1
+            self.messages_received += 1
+            position += start + <Py_ssize_t>length
+        return position
+
+    cdef bint _may_pass(self, const uint8_t *head, uint64_t length) noexcept:
+        """Does this header open and end a message, and break no rule?"""
+        cdef uint8_t opcode = head[0] & OPCODE
+        cdef uint8_t rsv = (head[0] & RSV) >> RSV_SHIFT
+        return (
+            head[0] & FIN and (opcode == TEXT or opcode == BINARY) and not rsv & ~self._allow_rsv
+            and not (self._must_be_unmasked if head[1] & MASK else self._must_be_masked)
+            and _is_minimal(head[1], length)
+            and length <= self._max_frame_size and length <= self._max_message_size and self._max_fragments > 0
+        )
+
+    cdef bint _fill_whole(self, Message message, const uint8_t *head, const uint8_t *p, Py_ssize_t n) except -1:
+        """Make it the message whose payload is the n bytes at p; False if they have to be UTF-8 and are not (§8.1)."""
+        cdef uint8_t *out
+        cdef ws_utf8 text
+        _fill(message, head[0] & OPCODE, (head[0] & RSV) >> RSV_SHIFT, head[1] >> 7)
+        _prepare_for(n)
+        message.payload = PyBytes_FromStringAndSize(NULL, n)
+        out = <uint8_t *>_BYTES(<PyObject *>message.payload)
+        if message.mask:
+            ws_mask(out, p, n, head + _header_length(head[1]) - MASK_KEY_LENGTH, 0)
+        else:
+            memcpy(out, p, n)
+        if head[0] & (OPCODE | RSV) != TEXT:
+            return True
+        text.due = 0
+        return ws_utf8_check(&text, out, n) == <size_t>n and not text.due
 
     cdef object _whole_item(self, bytes payload):
         cdef Message message = Message.__new__(Message)

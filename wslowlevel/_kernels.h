@@ -179,8 +179,10 @@ static inline size_t ws_ascii_prefix(const uint8_t *p, size_t n) {
     size_t i = 0;
 #if defined(WS_HAVE_SSE2)
     while (n - i >= 64 && ws_is_ascii_sse2(p + i)) i += 64;
+    if (i && n - i < 64 && ws_is_ascii_sse2(p + n - 64)) return n; /* the last one overlaps */
 #elif defined(WS_HAVE_NEON)
     while (n - i >= 64 && ws_is_ascii_neon(p + i)) i += 64;
+    if (i && n - i < 64 && ws_is_ascii_neon(p + n - 64)) return n; /* the last one overlaps */
 #endif
     for (; n - i >= 8; i += 8) {
         uint64_t word;
