@@ -141,9 +141,9 @@ def test_gains_leave_things_as_they_were() -> None:
 # -- In a process of its own ------------------------------------------------------------------------------------------
 
 PROBING = """
-import sys
-sys.modules["wsaccel"] = None  # as if it were missing
-del sys.modules["wsaccel"]
+import importlib.util, sys
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == "wsaccel" else find_spec(name)  # as if it were missing
 from wslowlevel import dropin
 print(dropin.install("wsaccel")[0].state)
 import websocket._utils, lomond.utf8validator, geventwebsocket.utf8validator
