@@ -16,6 +16,7 @@ from websockets.protocol import OPEN, Protocol, Side
 from websockets.utils import apply_mask
 
 from wslowlevel import BACKEND, dropin
+from wslowlevel.codec import encode_frame
 from wslowlevel.dropin.websockets import mask_data
 
 from ..test_backends import run
@@ -71,6 +72,16 @@ def test_streams(role: str, extensions: Extensions) -> None:
 def test_vectors(vector: Any) -> None:
     for cuts in ([], [1] * min(len(vector.data), 200)):
         same("websockets", lambda cuts=cuts: received(vector.role, vector.data, cuts, nothing, None))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("length", [3, 200, 70_000])
+@pytest.mark.parametrize("mask_key", [b"mask", None])
+def test_the_end_inside_a_frame(mask_key: bytes | None, length: int) -> None:
+    frame = encode_frame(2, bytes(length), mask_key=mask_key)
+    role = "client" if mask_key is None else "server"
+    for end in (*range(min(len(frame), 20)), len(frame) - 1):
+        for cuts in ([], [1, 1, 1], [5], [65_536]):
+            same("websockets", lambda end=end, cuts=cuts: received(role, frame[:end], cuts, nothing, None))  # type: ignore[misc]
 
 
 @profile

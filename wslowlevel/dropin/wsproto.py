@@ -76,10 +76,10 @@ def rebinds() -> list[tuple[Any, str, object]]:
 
 
 def samples() -> dict[str, Callable[[], object]]:
-    def receive(stream: bytes) -> None:
+    def receive(reads: list[bytes]) -> None:
         connection = Connection(ConnectionType.SERVER)
-        for start in range(0, len(stream), 64 * 1024):
-            connection.receive_data(stream[start : start + 64 * 1024])
+        for read in reads:
+            connection.receive_data(read)
             for _ in connection.events():
                 pass
 
