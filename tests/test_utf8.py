@@ -225,6 +225,14 @@ class TestBlocks:
                     expected = None if bad is None else bad + len(filler) * count
                     assert fails_at(codec.Utf8Validator(), text) == expected, (kernel, count)
 
+    @pytest.mark.parametrize("size", [63, 64, 65, 71, 72, 100, 127, 128, 129, 191, 200])
+    def test_alone_in_ascii(self, codec: ModuleType, kernels: Iterator[str], size: int) -> None:
+        for kernel in kernels:
+            for place in range(size - 1):
+                for sequence, bad in ((b"\xff", place), ("é".encode(), None), (b"\xc3", place + 1)):
+                    text = (b"x" * place + sequence).ljust(size, b"x")
+                    assert fails_at(codec.Utf8Validator(), text) == bad, (kernel, place)
+
 
 class TestMessages:
     TEXT = "aé€👋z".encode()
