@@ -88,7 +88,7 @@ SUITES = {
             *files("tests/test_websocket_{}.py", "data_queue", "handshake", "parser", "writer"),
             *NO_ASYNCIO,
         ),
-        ("blockbuster", "isal", "pytest-codspeed", "pytest-timeout", "trustme", "zlib-ng"),
+        ("blockbuster", "coverage", "isal", "pytest-codspeed", "pytest-timeout", "trustme", "zlib-ng"),
         (("AIOHTTP_NO_EXTENSIONS", "1"),),
     ),
     "autobahn": Suite(
