@@ -126,7 +126,7 @@ cdef class _Decoder:
     cdef list _decode_lent(self, Py_ssize_t size)
     cdef list decode(self, const uint8_t *p, Py_ssize_t n)  # as `feed`, from memory that nothing else changes meanwhile
     cdef int _parse(self, const uint8_t *p, Py_ssize_t n, list items) except -1
-    cdef Py_ssize_t _read_whole(self, const uint8_t *p, Py_ssize_t n, list items) except -1
+    cdef Py_ssize_t _read_whole_messages(self, const uint8_t *p, Py_ssize_t n, list items) except -1
     cdef Py_ssize_t _read_header(self, const uint8_t *p, Py_ssize_t n) except -1
     cdef int _check_first_byte(self, uint8_t first) except -1
     cdef int _check_second_byte(self, uint8_t opcode, uint8_t second) except -1

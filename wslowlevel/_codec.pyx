@@ -694,7 +694,7 @@ cdef extern from *:
 
 
 cdef tuple _OPCODES = tuple(range(OPCODE + 1))
-cdef PyObject *_opcode_objects[OPCODE + 1]
+cdef PyObject *_opcode_objects[OPCODE + 1]  # of that tuple: to look there would count a reference to it up and down
 cdef int _index
 for _index in range(OPCODE + 1):
     _opcode_objects[_index] = PyTuple_GET_ITEM(_OPCODES, _index)
@@ -1064,7 +1064,8 @@ cdef class _Decoder:
         cdef Py_ssize_t position = 0
         while not self.closed:
             if not self._in_payload:
-                position += self._read_whole(p + position, n - position, items)
+                if not self._head_length and not self._in_message:
+                    position += self._read_whole_messages(p + position, n - position, items)
                 position += self._read_header(p + position, n - position)
                 if not self._in_payload:
                     return 0
@@ -1073,7 +1074,7 @@ cdef class _Decoder:
                 return 0
         return 0
 
-    cdef Py_ssize_t _read_whole(self, const uint8_t *p, Py_ssize_t n, list items) except -1:
+    cdef Py_ssize_t _read_whole_messages(self, const uint8_t *p, Py_ssize_t n, list items) except -1:
         return 0
 
     @cython.final
@@ -1389,18 +1390,16 @@ cdef class MessageDecoder(_Decoder):
         )
         self._joins = True
 
-    cdef Py_ssize_t _read_whole(self, const uint8_t *p, Py_ssize_t n, list items) except -1:
-        """Hand out the messages at p that are whole, each in one frame -> their length, headers included.
+    cdef Py_ssize_t _read_whole_messages(self, const uint8_t *p, Py_ssize_t n, list items) except -1:
+        """The messages of one frame each that stand at p, whole: most of what arrives -> their length, with headers.
 
-        A short way for what most messages are, in one pass and with nothing stored on the way. What is anything else,
-        or breaks a rule, is left where it stands, to be judged by the methods above.
+        It takes only what breaks no rule and leaves anything else, and all judgement, to `_read_header` and
+        `_read_payload`, which would read these messages with the same result, but store each step of it.
         """
         cdef uint8_t head[MAX_HEADER_LENGTH]
         cdef Py_ssize_t position = 0, start
         cdef uint64_t length
         cdef Message message
-        if self._in_message or self._head_length:
-            return 0
         while n - position >= MAX_HEADER_LENGTH:
             memcpy(head, p + position, MAX_HEADER_LENGTH)  # judged and used from a copy, as in _read_header
             start = _header_length(head[1])

@@ -889,7 +889,7 @@ class _Decoder(Generic[_Item]):
         while not self._closed:
             if not self._in_payload:
                 if not self._head and self._message_opcode is None:
-                    position = self._read_short_messages(data, position, items)
+                    position = self._read_whole_messages(data, position, items)
                 position = self._read_header(data, position)
                 if not self._in_payload:
                     return
@@ -898,11 +898,11 @@ class _Decoder(Generic[_Item]):
                 return
 
     def _short_frames(self, mask: int) -> range:
-        """The second bytes of frames that `_read_short_messages` takes: those of 7-bit lengths within every limit."""
+        """The second bytes of frames that `_read_whole_messages` takes: those of 7-bit lengths within every limit."""
         limit = min(MAX_LENGTH_7, self._max_frame_size, self._max_message_size)
         return range(mask, mask + limit + 1) if self._max_fragments else range(0)
 
-    def _read_short_messages(self, data: bytes, position: int, items: list[_Item]) -> int:
+    def _read_whole_messages(self, data: bytes, position: int, items: list[_Item]) -> int:
         """The messages of one short frame each that stand here, whole: most of what arrives, and read at one go.
 
         It takes only what breaks no rule and leaves anything else, and all judgement, to `_read_header` and
