@@ -17,7 +17,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TREE = ROOT / "build" / "sanitize"
-COPIED = ("wslowlevel", "tests", "benchmarks", "docs", "examples", "pyproject.toml", "setup.py", "README.md", "LICENSE")
+COPIED = (
+    *("wslowlevel", "tests", "benchmarks", "docs", "examples", "pyproject.toml", "setup.py"),
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"),
+)
 GENERATED = shutil.ignore_patterns("__pycache__", "*.c", "*.so")
 
 LEFT_OUT = (
