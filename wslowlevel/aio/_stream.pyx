@@ -180,9 +180,6 @@ cdef class Stream:
         return iter(batch)
 
     def wait_readable(self):
-        return self._awaited_readable()
-
-    cdef Wakeup _awaited_readable(self):
         if self._readable.is_awaited:
             raise errors.already_waited()
         self._written_in_turn = 0
@@ -362,9 +359,6 @@ cdef class Wakeup:
         self.context = Context()
 
     def __await__(self):
-        return self._begun()
-
-    cdef Wakeup _begun(self):
         self._cancelled = None
         self._yielded = False
         return self
@@ -480,18 +474,13 @@ cdef object _NOTHING_YET = iter(())
 cdef object _ENDED = object()
 
 
-cdef object _wait_readable = Stream.wait_readable
-
-
 cdef class Items:
     cdef Stream _stream
     cdef object _batch
-    cdef bint _waits_for_wakeup  # whether the stream waits as Stream does, and may be asked without a look at its class
 
     def __init__(self, Stream stream not None):
         self._stream = stream
         self._batch = _NOTHING_YET
-        self._waits_for_wakeup = type(stream).wait_readable is _wait_readable
 
     def __aiter__(self):
         return self
@@ -562,9 +551,7 @@ cdef object _advance(Step step, PyObject **item):
             item[0] = ws_given(found)
             return None
         batch = items._stream._taken_batch()
-        if batch is None and items._waits_for_wakeup:
-            step._waiting = items._stream._awaited_readable()._begun()
-        elif batch is None:
+        if batch is None:
             step._waiting = items._stream.wait_readable().__await__()
         else:
             items._batch = batch
