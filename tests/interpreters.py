@@ -85,6 +85,7 @@ WARNED_OF = ("-W", "ignore::hypothesis.errors.HypothesisWarning")
 IN_A_RUN_OF_ITS_OWN = (("tests/dropin/test_maskers.py::test_eventlet", "its own run of pytest meets the same warning"),)
 
 NO_FREE_THREADED = (
+    "aiofastnet",
     "autobahn",
     "eventlet",
     "gevent-websocket",
@@ -111,7 +112,7 @@ INTERPRETERS = {
     "pypy3": Interpreter(
         ("pypy3", "pypy3-dev", "pypy3-venv"),
         "python",
-        lacking=("autobahn", "gevent-websocket", "uvloop"),
+        lacking=("aiofastnet", "autobahn", "gevent-websocket", "uvloop"),
         left_out=(
             ("tests/dropin", "half of the libraries have no build for it"),
             ("tests/hostile", "what a server holds is measured as CPython tells it"),

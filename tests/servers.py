@@ -37,19 +37,26 @@ ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 # -- Event loops ------------------------------------------------------------------------------------------------------
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+TRANSPORTS = dict(LOOPS)
+"""The loops, and one with transports that are not its own."""
 if sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED"):  # else there is none
+    import aiofastnet
     import uvloop
 
-    LOOPS["uvloop"] = uvloop.new_event_loop
+    LOOPS["uvloop"] = TRANSPORTS["uvloop"] = uvloop.new_event_loop
+    TRANSPORTS["aiofastnet"] = lambda: aiofastnet.patch_loop(asyncio.new_event_loop())
 
 both_loops = pytest.mark.parametrize("loop_kind", LOOPS)
 """Runs a test on each loop: it takes `loop_kind`, and hands it to `run`."""
+
+every_transport = pytest.mark.parametrize("loop_kind", TRANSPORTS)
+"""Runs a test with each kind of transport: for what a socket asks of its own."""
 
 
 def run(loop_kind: str, coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on a fresh loop; a task left behind, or an error that only the loop saw, fails the test."""
     unseen: list[dict[str, Any]] = []
-    loop = LOOPS[loop_kind]()
+    loop = TRANSPORTS[loop_kind]()
     loop.set_exception_handler(lambda _, context: unseen.append(context))
     try:
         result = loop.run_until_complete(asyncio.wait_for(coroutine, TIMEOUT))

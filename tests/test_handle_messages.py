@@ -32,7 +32,7 @@ from wslowlevel import (
     send_message_factory,
 )
 
-from .servers import RawClient, both_loops, masked, masked_close, run, serving, until
+from .servers import RawClient, every_transport, masked, masked_close, run, serving, until
 from .test_socket import MIB, Handler, run_pair, send_without_end, settled
 from .test_streams import run_pair as run_stream_pair
 
@@ -99,7 +99,7 @@ def collector(seen: list[Seen], errors: list[BaseException], **options: object) 
 # -- What arrives -----------------------------------------------------------------------------------------------------
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("apart", [False, True])
 def test_everything_arrives_in_order_and_it_ends_after_close(loop_kind: str, apart: bool) -> None:
     seen: list[Seen] = []
@@ -114,7 +114,7 @@ def test_everything_arrives_in_order_and_it_ends_after_close(loop_kind: str, apa
     assert errors == []
 
 
-@both_loops
+@every_transport
 def test_byte_by_byte(loop_kind: str) -> None:
     seen: list[Seen] = []
     data = texts(b"a", b"bc") + masked(Opcode.PING, b"p") + texts(b"d") + masked_close(1000)
@@ -127,7 +127,7 @@ def test_byte_by_byte(loop_kind: str) -> None:
     assert [payload for _, payload in seen] == [b"a", b"bc", b"p", b"d", b"\x03\xe8"]
 
 
-@both_loops
+@every_transport
 def test_what_comes_right_behind_the_handshake(loop_kind: str) -> None:
     seen: list[Seen] = []
 
@@ -145,7 +145,7 @@ def test_what_comes_right_behind_the_handshake(loop_kind: str) -> None:
     assert seen == SEEN
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize(
     ("bad", "kind", "reason", "code"),
     [
@@ -172,7 +172,7 @@ def test_a_violation_comes_out_after_what_came_before(
     assert errors[0].reason is reason
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("ending", ["eof", "reset"])
 def test_an_end_without_close_comes_out_after_what_came_before(loop_kind: str, ending: str) -> None:
     seen: list[Seen] = []
@@ -192,7 +192,7 @@ def test_an_end_without_close_comes_out_after_what_came_before(loop_kind: str, e
     assert [type(error) for error in errors] == [ConnectionLost] * 2
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("auto_pong", [False, True])
 def test_pings_are_answered_when_asked_for(loop_kind: str, auto_pong: bool) -> None:
     seen: list[Seen] = []
@@ -206,7 +206,7 @@ def test_pings_are_answered_when_asked_for(loop_kind: str, auto_pong: bool) -> N
     assert [payload for _, payload in seen] == [b"a", b"1", b"2", b"\x03\xe8"]
 
 
-@both_loops
+@every_transport
 def test_messages_that_were_compressed(loop_kind: str) -> None:
     seen: list[bytes] = []
 
@@ -250,7 +250,7 @@ def test_messages_that_were_compressed(loop_kind: str) -> None:
     assert seen == sent
 
 
-@both_loops
+@every_transport
 def test_over_a_pair_of_streams(loop_kind: str) -> None:
     seen: list[Seen] = []
 
@@ -308,7 +308,7 @@ pinged = pytest.mark.parametrize("ping", PINGED)
 """Messages of data alone go another way than those with control frames among them."""
 
 
-@both_loops
+@every_transport
 @pinged
 def test_what_the_function_raises_comes_out_and_the_connection_ends(loop_kind: str, ping: str) -> None:
     failing = Failing(ZeroDivisionError("mine"))
@@ -344,7 +344,7 @@ class InternalError(Exception):
     """What a handler does not expect."""
 
 
-@both_loops
+@every_transport
 @pinged
 @pytest.mark.parametrize(
     "error", [ZeroDivisionError(), StopAsyncIteration(), asyncio.CancelledError(), SystemExit(), KeyboardInterrupt()]
@@ -377,7 +377,7 @@ def test_what_follows_a_message_that_failed_is_for_the_next_call(
     assert raised == [error] * 4
 
 
-@both_loops
+@every_transport
 @pinged
 def test_a_failure_keeps_nothing(loop_kind: str, ping: str) -> None:
     """The socket is freed at once, not when the garbage collector comes by."""
@@ -407,7 +407,7 @@ def test_a_failure_keeps_nothing(loop_kind: str, ping: str) -> None:
         gc.enable()
 
 
-@both_loops
+@every_transport
 def test_cancelled_it_goes_on_from_there(loop_kind: str) -> None:
     """Cancelled at whatever point the loop happens to be, again and again."""
     seen: list[bytes] = []
@@ -437,7 +437,7 @@ def test_cancelled_it_goes_on_from_there(loop_kind: str) -> None:
     assert seen == [b"%d" % each for i in range(300) for each in ([i, -i] if i % 5 == 1 else [i])] + [b"\x03\xe8"]
 
 
-@both_loops
+@every_transport
 @pinged
 def test_cancelled_in_the_turn_of_a_message(loop_kind: str, ping: str) -> None:
     """By the function itself: what follows in the same chunk is handed out, now or by the next call."""
@@ -472,7 +472,7 @@ def test_cancelled_in_the_turn_of_a_message(loop_kind: str, ping: str) -> None:
     assert seen == [b"1", b"cancel", b"2", b"3", *pings, b"4", b"cancel", b"5", b"\x03\xe8"]
 
 
-@both_loops
+@every_transport
 def test_what_may_be_done_once(loop_kind: str) -> None:
     seen: list[bytes] = []
 
@@ -498,7 +498,7 @@ def test_what_may_be_done_once(loop_kind: str) -> None:
     assert seen == [b"one", b"\x03\xe8"]
 
 
-@both_loops
+@every_transport
 @pinged
 def test_the_function_sees_the_context_of_the_task(loop_kind: str, ping: str) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
@@ -544,7 +544,7 @@ def echo(**options: object) -> Handler:
     return handler
 
 
-@both_loops
+@every_transport
 @pinged
 def test_replies_to_one_read_leave_in_one_write(loop_kind: str, ping: str) -> None:
     """A client that reads once has all of them."""
@@ -561,7 +561,7 @@ def test_replies_to_one_read_leave_in_one_write(loop_kind: str, ping: str) -> No
     run_pair(loop_kind, echo(), client)
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("size", [1000, 20_000])
 def test_who_does_not_read_the_echoes_is_held_up(loop_kind: str, size: int) -> None:
     """What waits stays bounded, and everything arrives once the peer reads."""
@@ -604,7 +604,7 @@ ENDINGS: dict[str, list[Callable[[Socket], None]]] = {
 }
 
 
-@both_loops
+@every_transport
 @pinged
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_function_that_ends_the_connection(loop_kind: str, ping: str, ending: str) -> None:
@@ -649,7 +649,7 @@ def test_a_function_that_ends_the_connection(loop_kind: str, ping: str, ending: 
     assert [type(each) for each in ended] == [ConnectionLost if ending == "abort" else type(None)]
 
 
-@both_loops
+@every_transport
 def test_a_task_made_by_the_function_may_wait(loop_kind: str) -> None:
     """What it sends later leaves all the same."""
     tasks: list[Awaitable[None]] = []

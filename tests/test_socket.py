@@ -33,9 +33,9 @@ from wslowlevel.wire import READ_SIZE
 
 from .servers import (
     RawClient,
-    both_loops,
     close_of,
     connecting,
+    every_transport,
     handshake,
     masked,
     masked_close,
@@ -81,7 +81,7 @@ async def send_without_end(raw: RawClient, chunk: bytes, sent: list[int]) -> Non
 # -- Out --------------------------------------------------------------------------------------------------------------
 
 
-@both_loops
+@every_transport
 def test_what_is_sent_need_not_be_awaited(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         send = send_factory(socket)
@@ -97,7 +97,7 @@ def test_what_is_sent_need_not_be_awaited(loop_kind: str) -> None:
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_frames_of_one_turn_leave_in_one_write(loop_kind: str) -> None:
     """The answer to the handshake too: a client that reads once has all of it."""
 
@@ -120,7 +120,7 @@ def test_frames_of_one_turn_leave_in_one_write(loop_kind: str) -> None:
     run(loop_kind, main())
 
 
-@both_loops
+@every_transport
 def test_a_buffer_may_change_once_it_was_sent(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         send_handshake(request, socket)
@@ -137,7 +137,7 @@ def test_a_buffer_may_change_once_it_was_sent(loop_kind: str) -> None:
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize(
     ("frame", "kind", "text"),
     [
@@ -160,7 +160,7 @@ def test_what_is_no_frame_is_refused(loop_kind: str, frame: object, kind: type[E
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_nothing_follows_a_close_frame(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         send_handshake(request, socket)
@@ -187,7 +187,7 @@ def test_nothing_follows_a_close_frame(loop_kind: str) -> None:
 # -- Slow peers -------------------------------------------------------------------------------------------------------
 
 
-@both_loops
+@every_transport
 def test_await_send_waits_for_a_slow_peer(loop_kind: str) -> None:
     sent = 0
     held = 0
@@ -215,7 +215,7 @@ def test_await_send_waits_for_a_slow_peer(loop_kind: str) -> None:
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_cancelling_one_sender_leaves_the_others_and_the_frames_alone(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         await send_handshake(request, socket)
@@ -249,7 +249,7 @@ def test_cancelling_one_sender_leaves_the_others_and_the_frames_alone(loop_kind:
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_who_sends_without_being_read_is_held_up(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         get_messages = get_messages_factory(socket)
@@ -274,7 +274,7 @@ def test_who_sends_without_being_read_is_held_up(loop_kind: str) -> None:
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize(("opcode", "size"), [(Opcode.BINARY, 125), (Opcode.BINARY, 20_000), (Opcode.PING, 125)])
 def test_who_causes_answers_without_reading_them_is_held_up(loop_kind: str, opcode: Opcode, size: int) -> None:
     """An echo that awaits nothing, and pongs by the million: what waits stays bounded (both answers are automatic)."""
@@ -304,7 +304,7 @@ def test_who_causes_answers_without_reading_them_is_held_up(loop_kind: str, opco
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_everything_that_was_sent_arrives_before_the_end(loop_kind: str) -> None:
     """8 MiB are queued, the handler returns, and the client begins to read only then."""
     returned = asyncio.Event()
@@ -328,7 +328,7 @@ def test_everything_that_was_sent_arrives_before_the_end(loop_kind: str) -> None
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_a_fast_sender_does_not_hold_up_another_connection(loop_kind: str) -> None:
     """Sending without end to a peer that keeps up yields to the loop; each echo comes through meanwhile."""
 
@@ -364,7 +364,7 @@ def test_a_fast_sender_does_not_hold_up_another_connection(loop_kind: str) -> No
     run(loop_kind, main())
 
 
-@both_loops
+@every_transport
 def test_a_flood_of_tiny_messages_is_read_in_many_turns(loop_kind: str) -> None:
     """uvloop would read up to 32 times in one turn, were it not told to stop."""
     frame, count = masked(Opcode.BINARY), 400_000
@@ -413,7 +413,7 @@ def collector(collected: list[Message], errors: list[BaseException], **options: 
     return handler
 
 
-@both_loops
+@every_transport
 def test_everything_that_arrives_is_handed_out(loop_kind: str) -> None:
     collected: list[Message] = []
     errors: list[BaseException] = []
@@ -441,7 +441,7 @@ def test_everything_that_arrives_is_handed_out(loop_kind: str) -> None:
     assert errors == []
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize(
     ("bad", "kind", "reason", "code"),
     [
@@ -473,7 +473,7 @@ def test_a_violation_is_answered_and_raised_after_what_came_before(
     assert errors[0].reason is reason
 
 
-@both_loops
+@every_transport
 def test_the_close_frame_reaches_a_peer_that_is_still_sending(loop_kind: str) -> None:
     """Unread bytes at the end of a connection make the kernel reset it; the reason for the end must arrive first."""
 
@@ -484,7 +484,7 @@ def test_the_close_frame_reaches_a_peer_that_is_still_sending(loop_kind: str) ->
     run_pair(loop_kind, collector([], []), client)
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("ending", ["eof", "reset"])
 def test_an_end_without_close_is_an_error(loop_kind: str, ending: str) -> None:
     collected: list[Message] = []
@@ -507,7 +507,7 @@ def test_an_end_without_close_is_an_error(loop_kind: str, ending: str) -> None:
         assert str(error) == "connection is closed: no Close frame was received or sent"
 
 
-@both_loops
+@every_transport
 def test_the_limit_may_be_another(loop_kind: str) -> None:
     collected: list[Message] = []
     errors: list[BaseException] = []
@@ -521,7 +521,7 @@ def test_the_limit_may_be_another(loop_kind: str) -> None:
     assert [message.payload for message in collected] == [b"12345"]
 
 
-@both_loops
+@every_transport
 def test_large_messages_are_received_into_their_own_memory(loop_kind: str) -> None:
     payload = bytes(range(251)) * 20_000
     collected: list[Message] = []
@@ -536,7 +536,7 @@ def test_large_messages_are_received_into_their_own_memory(loop_kind: str) -> No
     assert [message.payload for message in collected[:-1]] == [payload, payload + payload]
 
 
-@both_loops
+@every_transport
 def test_a_cancelled_step_loses_nothing(loop_kind: str) -> None:
     """Every step is cancelled before it is allowed to finish, at whatever point the loop happens to be."""
     collected: list[bytes] = []
@@ -570,7 +570,7 @@ def test_a_cancelled_step_loses_nothing(loop_kind: str) -> None:
     assert collected == [b"%d" % i for i in range(300)] + [b"\x03\xe8"]
 
 
-@both_loops
+@every_transport
 def test_leaving_the_loop_and_coming_back_loses_nothing(loop_kind: str) -> None:
     collected: list[bytes] = []
 
@@ -590,7 +590,7 @@ def test_leaving_the_loop_and_coming_back_loses_nothing(loop_kind: str) -> None:
     assert collected == [b"%d" % i for i in range(50)] + [b"\x03\xe8"]
 
 
-@both_loops
+@every_transport
 def test_what_may_be_done_once(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         get_messages = get_messages_factory(socket)
@@ -621,7 +621,7 @@ def test_what_is_no_socket_is_refused() -> None:
 # -- Switches, and ends -----------------------------------------------------------------------------------------------
 
 
-@both_loops
+@every_transport
 def test_without_auto_close_both_are_left_to_the_caller(loop_kind: str) -> None:
     errors: list[BaseException] = []
 
@@ -652,7 +652,7 @@ def test_without_auto_close_both_are_left_to_the_caller(loop_kind: str) -> None:
     assert len(errors) == 1
 
 
-@both_loops
+@every_transport
 def test_pings_are_answered_when_asked_for(loop_kind: str) -> None:
     async def client(raw: RawClient) -> None:
         await raw.send(masked(Opcode.PING, b"1"), masked(Opcode.PING, b""), masked_close(1000))
@@ -662,7 +662,7 @@ def test_pings_are_answered_when_asked_for(loop_kind: str) -> None:
     run_pair(loop_kind, collector([], [], auto_pong=True), client)
 
 
-@both_loops
+@every_transport
 def test_an_empty_close_is_answered_by_an_empty_close(loop_kind: str) -> None:
     async def client(raw: RawClient) -> None:
         await raw.send(masked(Opcode.CLOSE))
@@ -671,7 +671,7 @@ def test_an_empty_close_is_answered_by_an_empty_close(loop_kind: str) -> None:
     run_pair(loop_kind, collector([], []), client)
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("reads", [True, False])
 def test_who_does_not_answer_the_close_is_dropped(loop_kind: str, reads: bool) -> None:
     """Also when it reads nothing, so that the Close frame itself waits behind what was sent before."""
@@ -691,7 +691,7 @@ def test_who_does_not_answer_the_close_is_dropped(loop_kind: str, reads: bool) -
     run_pair(loop_kind, handler, client, close_timeout=0.2)
 
 
-@both_loops
+@every_transport
 def test_when_both_have_said_close_nothing_is_waited_for(loop_kind: str) -> None:
     """Nobody takes the messages here, and the peer's answer is the last of them."""
 
@@ -717,7 +717,7 @@ END_OF_PEER: dict[str, list[bytes]] = {
 }
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("end", END_OF_PEER)
 def test_who_only_sends_notices_the_end_too(loop_kind: str, end: str) -> None:
     """Nobody called a factory of messages."""
@@ -746,7 +746,7 @@ def test_who_only_sends_notices_the_end_too(loop_kind: str, end: str) -> None:
     run_pair(loop_kind, handler, client, close_timeout=3600)
 
 
-@both_loops
+@every_transport
 def test_who_closes_and_never_took_messages_hears_the_answer(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         send_handshake(request, socket)
@@ -762,7 +762,7 @@ def test_who_closes_and_never_took_messages_hears_the_answer(loop_kind: str) -> 
     run_pair(loop_kind, handler, client, close_timeout=3600)
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("half_closed", [False, True])
 def test_what_came_before_a_close_frame_is_answered_however_slowly(loop_kind: str, half_closed: bool) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
@@ -784,7 +784,7 @@ def test_what_came_before_a_close_frame_is_answered_however_slowly(loop_kind: st
     run_pair(loop_kind, handler, client, close_timeout=3600 if half_closed else 0.05)
 
 
-@both_loops
+@every_transport
 def test_a_socket_is_freed_when_its_connection_is_gone(loop_kind: str) -> None:
     """At once, not when the garbage collector comes by: a half-received message may be large."""
     sockets: list[weakref.ref[Socket]] = []
@@ -809,7 +809,7 @@ def test_a_socket_is_freed_when_its_connection_is_gone(loop_kind: str) -> None:
         gc.enable()
 
 
-@both_loops
+@every_transport
 def test_a_reset_at_the_moment_when_writing_goes_on(loop_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The transport is then still within the write that made room; it must not meet the error there."""
     ended: list[Exception | None] = []
@@ -849,7 +849,7 @@ def test_a_reset_at_the_moment_when_writing_goes_on(loop_kind: str, monkeypatch:
     run(loop_kind, main())
 
 
-@both_loops
+@every_transport
 def test_what_the_transport_knows_may_be_asked_when_it_is_gone(loop_kind: str) -> None:
     peers = []
 
@@ -870,7 +870,7 @@ def test_what_the_transport_knows_may_be_asked_when_it_is_gone(loop_kind: str) -
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_a_connection_that_is_gone_may_be_aborted(loop_kind: str) -> None:
     """asyncio's transport, closed while bytes still waited in it, does not bear it."""
     aborted = asyncio.Event()
@@ -896,7 +896,7 @@ def test_a_connection_that_is_gone_may_be_aborted(loop_kind: str) -> None:
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_abort_drops_the_connection(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         get_messages = get_messages_factory(socket)
@@ -916,7 +916,7 @@ def test_abort_drops_the_connection(loop_kind: str) -> None:
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_close_takes_what_may_be_sent(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         send_handshake(request, socket)

@@ -37,11 +37,12 @@ from wslowlevel.connection import Connection
 from wslowlevel.wire import JOIN_LIMIT
 
 from .servers import (
-    LOOPS,
     TIMEOUT,
+    TRANSPORTS,
     RawClient,
     _cancel_others,
     both_loops,
+    every_transport,
     masked,
     masked_close,
     run,
@@ -54,8 +55,6 @@ from .test_socket import MIB, Handler, run_pair, settled
 from .tls import client_tls, server_tls
 
 TWINS = {"wslowlevel.aio._stream_py": "wslowlevel._codec_py", "wslowlevel.aio._stream": "wslowlevel._codec"}
-
-each_loop = pytest.mark.parametrize("loop_kind", LOOPS)
 
 
 def bare(stream: ModuleType) -> Any:
@@ -76,7 +75,7 @@ def patterned(size: int, seed: int = 0) -> bytes:
 SHORT, LONG = JOIN_LIMIT - 1, JOIN_LIMIT
 
 
-@each_loop
+@every_transport
 @pytest.mark.parametrize(
     ("sizes", "chunks"),
     [
@@ -108,7 +107,7 @@ def test_short_frames_are_joined_and_long_ones_are_not_copied(
     run(loop_kind, main())
 
 
-@each_loop
+@every_transport
 def test_what_is_dropped_is_not_written(stream: ModuleType, loop_kind: str) -> None:
     async def main() -> None:
         queue = bare(stream)
@@ -189,7 +188,7 @@ BORDERS = [
 
 
 @linux
-@each_loop
+@every_transport
 @pytest.mark.parametrize("sizes", BORDERS, ids=lambda sizes: f"{len(sizes)} of {sum(sizes)}")
 def test_what_does_not_fit_is_for_the_transport(stream: ModuleType, loop_kind: str, sizes: list[int]) -> None:
     """Writes that are cut at every kind of border; over 1,024 chunks are more than one call takes."""
@@ -217,7 +216,7 @@ def test_what_does_not_fit_is_for_the_transport(stream: ModuleType, loop_kind: s
 
 
 @linux
-@each_loop
+@every_transport
 def test_nothing_overtakes_what_the_transport_holds(stream: ModuleType, loop_kind: str) -> None:
     async def main() -> None:
         pipe, queue = Pipe(), bare(stream)
@@ -253,7 +252,7 @@ def read_slowly(reader: sockets.socket, size: int, into: list[bytes]) -> None:
         size -= len(data)
 
 
-@each_loop
+@every_transport
 @pytest.mark.parametrize("family", ["tcp", "unix"])
 def test_a_small_send_buffer(stream: ModuleType, loop_kind: str, family: str) -> None:
     """8 MiB in odd sizes, through a socket that takes little at a time, to a reader at odds with them."""
@@ -300,7 +299,7 @@ def socket_pair(family: str) -> tuple[sockets.socket, sockets.socket]:
     return here, there
 
 
-@each_loop
+@every_transport
 @pytest.mark.parametrize("writes", [([b"one"], [b"two", b"three"]), ([b"%d" % number for number in range(20)],)])
 def test_an_error_is_met_by_the_transport(
     stream: ModuleType, loop_kind: str, writes: Sequence[list[bytes]], caplog: pytest.LogCaptureFixture
@@ -331,7 +330,7 @@ def test_an_error_is_met_by_the_transport(
 # -- Whose descriptor may be written to -------------------------------------------------------------------------------
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("kind", ["tcp", "unix", "tls"])
 def test_only_the_transports_of_plain_sockets_are_passed_by(loop_kind: str, kind: str, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
@@ -377,7 +376,7 @@ def serve_unix(handler: Handler, path: str) -> Any:
 
 
 @linux
-@each_loop
+@every_transport
 def test_a_transport_of_another_kind_is_not_passed_by(loop_kind: str) -> None:
     class Other(asyncio.Transport):
         pass
@@ -800,11 +799,11 @@ def test_a_handler_that_ends_the_connection_in_the_turn_of_its_messages(
     assert seen[: 2 + ping] == [b"1", *([b"p"] if ping else []), b"2"]
 
 
-@each_loop
+@every_transport
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
 def test_the_end_of_the_program_from_inside_a_handler(loop_kind: str, kind: type[BaseException]) -> None:
     """Raised in the turn in which a message came, as from any other task: the loop stops with it."""
-    loop = LOOPS[loop_kind]()
+    loop = TRANSPORTS[loop_kind]()
     loop.set_exception_handler(lambda *_: None)
 
     async def handler(request: Request, socket: Socket, head: bytes) -> None:

@@ -35,7 +35,18 @@ from wslowlevel import (
 )
 
 from .memory import counted, counts_memory
-from .servers import RawClient, both_loops, close_of, connecting, masked, masked_close, run, serving, until, upgraded
+from .servers import (
+    RawClient,
+    close_of,
+    connecting,
+    every_transport,
+    masked,
+    masked_close,
+    run,
+    serving,
+    until,
+    upgraded,
+)
 from .test_pipeline import joined
 from .test_socket import run_pair, settled
 
@@ -138,7 +149,7 @@ ITERABLES: dict[str, Callable[[list[Piece]], Any]] = {
 each_iterable = pytest.mark.parametrize("iterable", ITERABLES.values(), ids=ITERABLES)
 
 
-@both_loops
+@every_transport
 @each_iterable
 @pytest.mark.parametrize(("pieces", "is_utf8", "frames"), STREAMS.values(), ids=STREAMS)
 def test_each_chunk_is_a_fragment(
@@ -161,7 +172,7 @@ def test_each_chunk_is_a_fragment(
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_a_client_masks_each_fragment_and_receives_chunks(loop_kind: str) -> None:
     sent = [b"%d" % i * 1000 for i in range(100)]
 
@@ -188,7 +199,7 @@ def test_a_client_masks_each_fragment_and_receives_chunks(loop_kind: str) -> Non
     run(loop_kind, main())
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("extensions", [[], [PerMessageDeflate()]], ids=["plain", "deflate"])
 def test_chunks_leave_when_they_come(loop_kind: str, extensions: list[PerMessageDeflate]) -> None:
     """And can be read when they are there, compressed ones too."""
@@ -249,7 +260,7 @@ LATE_MISTAKES: dict[str, tuple[Callable[[], Any], bool, type[Exception], str]] =
 }
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize(("chunks", "is_utf8", "kind", "text"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_before_the_first_fragment_changes_nothing(
     loop_kind: str, chunks: Callable[[], Any], is_utf8: bool, kind: type[Exception], text: str
@@ -272,7 +283,7 @@ def test_a_mistake_before_the_first_fragment_changes_nothing(
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize(("chunks", "is_utf8", "kind", "text"), LATE_MISTAKES.values(), ids=LATE_MISTAKES)
 def test_a_mistake_amid_a_message_closes_the_connection(
     loop_kind: str, chunks: Callable[[], Any], is_utf8: bool, kind: type[Exception], text: str
@@ -295,7 +306,7 @@ def test_a_mistake_amid_a_message_closes_the_connection(
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_text_that_ends_inside_a_character_closes_the_connection(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         send_chunks = send_chunks_factory(socket)
@@ -311,7 +322,7 @@ def test_text_that_ends_inside_a_character_closes_the_connection(loop_kind: str)
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_a_message_begun_by_hand_is_not_closed_by_a_refused_one(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         send, send_chunks = send_factory(socket), send_chunks_factory(socket)
@@ -331,7 +342,7 @@ def test_a_message_begun_by_hand_is_not_closed_by_a_refused_one(loop_kind: str) 
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_nothing_is_sent_before_the_opening_handshake(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         send_chunks = send_chunks_factory(socket)
@@ -349,7 +360,7 @@ def test_nothing_is_sent_before_the_opening_handshake(loop_kind: str) -> None:
 # -- Whose turn it is (RFC 6455 §5.4) ---------------------------------------------------------------------------------
 
 
-@both_loops
+@every_transport
 def test_control_frames_pass_and_other_messages_wait_their_turn(loop_kind: str) -> None:
     gate = Gate()
 
@@ -388,7 +399,7 @@ def test_control_frames_pass_and_other_messages_wait_their_turn(loop_kind: str) 
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_one_stream_after_the_other_lets_others_in_between(loop_kind: str) -> None:
     """Whoever streams without end does not keep its turn."""
 
@@ -422,7 +433,7 @@ def test_one_stream_after_the_other_lets_others_in_between(loop_kind: str) -> No
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_awaiting_what_is_held_returns_after_the_stream(loop_kind: str) -> None:
     gate = Gate()
 
@@ -455,7 +466,7 @@ def test_awaiting_what_is_held_returns_after_the_stream(loop_kind: str) -> None:
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_what_is_held_counts_as_buffered(loop_kind: str) -> None:
     gate = Gate()
 
@@ -484,7 +495,7 @@ ENDS: dict[str, Callable[[RawClient], object]] = {
 }
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_what_is_held_fails_with_the_connection(loop_kind: str, end: Callable[[RawClient], object]) -> None:
     """Whoever awaits it is told; the others are not heard of (`run` would). The stream before it may go on waiting."""
@@ -528,7 +539,7 @@ def test_what_is_held_fails_with_the_connection(loop_kind: str, end: Callable[[R
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("seed", range(8))
 def test_whatever_waits_and_is_cancelled_the_order_is_that_of_the_calls(loop_kind: str, seed: int) -> None:
     """Messages and streams at random, of which some are cancelled before their turn comes."""
@@ -577,7 +588,7 @@ def test_whatever_waits_and_is_cancelled_the_order_is_that_of_the_calls(loop_kin
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_what_is_held_may_change_once_it_was_sent(loop_kind: str) -> None:
     gate = Gate()
 
@@ -605,7 +616,7 @@ def test_what_is_held_may_change_once_it_was_sent(loop_kind: str) -> None:
 # -- Ends amid a message ----------------------------------------------------------------------------------------------
 
 
-@both_loops
+@every_transport
 def test_a_stream_that_is_cancelled_before_its_first_fragment_leaves_no_trace(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         send_message, send_chunks = send_message_factory(socket), send_chunks_factory(socket)
@@ -630,7 +641,7 @@ def test_a_stream_that_is_cancelled_before_its_first_fragment_leaves_no_trace(lo
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_a_stream_that_is_cancelled_amid_its_message_closes_the_connection(loop_kind: str) -> None:
     gate = Gate()
 
@@ -656,7 +667,7 @@ def test_a_stream_that_is_cancelled_amid_its_message_closes_the_connection(loop_
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_a_stream_that_is_cancelled_while_the_peer_is_slow_closes_the_connection(loop_kind: str) -> None:
     """The Close frame waits behind what was sent, and reaches a peer that reads on."""
     blocked = asyncio.Event()
@@ -691,7 +702,7 @@ def test_a_stream_that_is_cancelled_while_the_peer_is_slow_closes_the_connection
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("turns", range(12))
 def test_cancelled_at_every_turn_of_the_loop_the_wire_stays_whole(loop_kind: str, turns: int) -> None:
     """Whatever has happened by then: the peer sees whole messages, and 1011 behind half a one."""
@@ -721,7 +732,7 @@ def test_cancelled_at_every_turn_of_the_loop_the_wire_stays_whole(loop_kind: str
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_closing_ends_a_stream(loop_kind: str) -> None:
     gate = Gate()
 
@@ -748,7 +759,7 @@ def test_closing_ends_a_stream(loop_kind: str) -> None:
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_a_close_of_the_peer_ends_a_stream_when_it_is_answered(loop_kind: str) -> None:
     gate = Gate()
 
@@ -773,7 +784,7 @@ def test_a_close_of_the_peer_ends_a_stream_when_it_is_answered(loop_kind: str) -
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_a_stream_that_waits_for_a_slow_peer_is_told_when_it_goes(loop_kind: str) -> None:
     told = asyncio.Event()
     asked = 0
@@ -801,7 +812,7 @@ def test_a_stream_that_waits_for_a_slow_peer_is_told_when_it_goes(loop_kind: str
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_no_chunk_is_asked_for_while_the_peer_does_not_read(loop_kind: str) -> None:
     size, count = 64 * KIB, 1000
     asked = held = 0
@@ -833,7 +844,7 @@ def test_no_chunk_is_asked_for_while_the_peer_does_not_read(loop_kind: str) -> N
     run_pair(loop_kind, handler, client)
 
 
-@both_loops
+@every_transport
 def test_streaming_without_end_does_not_hold_up_the_loop(loop_kind: str) -> None:
     """Neither large chunks nor short ones, nor such that are empty, and from an iterable that never waits."""
 
@@ -860,7 +871,7 @@ def test_streaming_without_end_does_not_hold_up_the_loop(loop_kind: str) -> None
     run(loop_kind, main())
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("end", ["exhausted", "raises", "cancelled", "closed"])
 def test_what_becomes_of_the_iterable(loop_kind: str, end: str) -> None:
     """As behind any `async for`: one that ended, raised or was cancelled is finished, any other stands where it stood.
@@ -917,7 +928,7 @@ async def serving_pairs(
         await done
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize(("last", "kind"), [(asyncio.CancelledError(), asyncio.CancelledError), (Mine(), Mine)])
 def test_the_exception_that_ended_a_stream_is_the_one_that_is_told(
     loop_kind: str, last: BaseException, kind: type[BaseException]
@@ -946,7 +957,7 @@ def test_the_exception_that_ended_a_stream_is_the_one_that_is_told(
 # -- What is received in chunks ---------------------------------------------------------------------------------------
 
 
-@both_loops
+@every_transport
 def test_chunks_are_handed_out_as_they_arrive(loop_kind: str) -> None:
     chunks: asyncio.Queue[Chunk] = asyncio.Queue()
 
@@ -990,7 +1001,7 @@ async def pour(raw: RawClient, size: int, fragment: int) -> None:
 
 
 @counts_memory
-@both_loops
+@every_transport
 @pytest.mark.parametrize("fragment", [64 * MIB, 16 * KIB], ids=["one frame", "4096 frames"])
 def test_a_large_message_is_never_whole_in_memory(loop_kind: str, fragment: int) -> None:
     size = 64 * MIB
@@ -1016,7 +1027,7 @@ def test_a_large_message_is_never_whole_in_memory(loop_kind: str, fragment: int)
     assert peaks[0] < 3 * MIB  # the sender is in this process too
 
 
-@both_loops
+@every_transport
 def test_who_does_not_take_chunks_holds_the_sender_up(loop_kind: str) -> None:
     may_read = asyncio.Event()
     received: list[int] = []
@@ -1056,7 +1067,7 @@ FAULTS: dict[str, tuple[bytes, dict[str, Any], type[Exception], Reason | None, i
 }
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize(("data", "options", "kind", "reason", "code"), FAULTS.values(), ids=FAULTS)
 def test_errors_come_after_the_chunks_before_them(
     loop_kind: str,
@@ -1096,7 +1107,7 @@ def test_errors_come_after_the_chunks_before_them(
     assert getattr(errors[0], "reason", None) is reason
 
 
-@both_loops
+@every_transport
 def test_a_close_amid_a_message_ends_the_chunks(loop_kind: str) -> None:
     received: list[tuple[int, bytes, int]] = []
 
@@ -1114,7 +1125,7 @@ def test_a_close_amid_a_message_ends_the_chunks(loop_kind: str) -> None:
     assert received == [(TEXT, b"half", 0), (Opcode.CLOSE, b"\x03\xe9", 1)]
 
 
-@both_loops
+@every_transport
 def test_leaving_the_loop_amid_a_message_and_coming_back_loses_nothing(loop_kind: str) -> None:
     chunks: list[Chunk] = []
 
@@ -1138,7 +1149,7 @@ def test_leaving_the_loop_amid_a_message_and_coming_back_loses_nothing(loop_kind
     assert joined(chunks[:-1]) == [(BINARY, b"".join(b"%d," % i for i in range(50)))]
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("compressed", [False, True])
 def test_a_cancelled_step_loses_nothing(loop_kind: str, compressed: bool) -> None:
     chunks: list[Chunk] = []
@@ -1182,7 +1193,7 @@ def test_a_cancelled_step_loses_nothing(loop_kind: str, compressed: bool) -> Non
     run(loop_kind, main())
 
 
-@both_loops
+@every_transport
 def test_compressed_streams_come_through_both_ways(loop_kind: str) -> None:
     lines = [f"line {i} of a text that shrinks\n" for i in range(5000)]
 
@@ -1213,7 +1224,7 @@ def test_compressed_streams_come_through_both_ways(loop_kind: str) -> None:
     run(loop_kind, main())
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("extensions", [[], [PerMessageDeflate()]], ids=["plain", "deflate"])
 def test_a_pair_of_streams_takes_and_gives_chunks_too(loop_kind: str, extensions: list[PerMessageDeflate]) -> None:
     async def serve_pair(pair: Pair) -> None:
@@ -1245,7 +1256,7 @@ def test_a_pair_of_streams_takes_and_gives_chunks_too(loop_kind: str, extensions
 # -- What is counted --------------------------------------------------------------------------------------------------
 
 
-@both_loops
+@every_transport
 def test_the_counters_are_those_of_the_wire(loop_kind: str) -> None:
     sockets: list[Socket] = []
 
@@ -1281,7 +1292,7 @@ def test_the_counters_are_those_of_the_wire(loop_kind: str) -> None:
 # -- The beginning ----------------------------------------------------------------------------------------------------
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("factory", [get_messages_factory, get_chunks_factory])
 def test_messages_cannot_be_awaited_before_the_handshake(
     loop_kind: str, factory: Callable[[Socket], Callable[[], AsyncIterator[Any]]]
@@ -1302,7 +1313,7 @@ def test_messages_cannot_be_awaited_before_the_handshake(
     run(loop_kind, main())
 
 
-@both_loops
+@every_transport
 @pytest.mark.parametrize("factory", [get_messages_factory, get_chunks_factory])
 @pytest.mark.parametrize("factory_first", [True, False])
 @pytest.mark.parametrize("pause", [True, False])
@@ -1337,7 +1348,7 @@ def test_what_came_with_the_request_comes_through(
     run(loop_kind, main())
 
 
-@both_loops
+@every_transport
 def test_there_is_one_way_to_receive(loop_kind: str) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         get_chunks_factory(socket)

@@ -38,7 +38,7 @@ DIST = PLACE / "dist"
 TRIED = "3.13"
 """The version for which there is an interpreter."""
 
-NEEDS = ("h11", "hypothesis", "pytest", "pytest-benchmark", "uvloop", "websockets", "wsproto")
+NEEDS = ("aiofastnet", "h11", "hypothesis", "pytest", "pytest-benchmark", "uvloop", "websockets", "wsproto")
 OF_THE_CODEC = [*(f"tests/test_{name}.py" for name in ("frames", "header", "masking", "utf8"))]
 STARTS_A_PROCESS = "--deselect=tests/test_frames.py::test_a_forked_child_has_keys_of_its_own"
 """An emulator emulates one."""

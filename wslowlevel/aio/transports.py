@@ -11,6 +11,7 @@ PLAIN = {
     ("asyncio.selector_events", "_SelectorSocketTransport"),
     ("uvloop.loop", "TCPTransport"),
     ("uvloop.loop", "UnixTransport"),
+    ("aiofastnet.selector_transport", "SelectorSocketTransport"),
 }
 """The transports whose bytes are those of their socket. Those of TLS, and any unknown, are not among them."""
 
