@@ -16,6 +16,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Awaitable, Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -89,6 +90,18 @@ async def serve_wslowlevel_at_once() -> int:
                 await sent
 
     return (await keep(serve(on_upgrade, HOST, 0))).port
+
+
+def on_fastnet(serve: Callable[[], Awaitable[int]]) -> Callable[[], Awaitable[int]]:
+    """The same, with the transports of aiofastnet in place of the loop's own."""
+
+    async def served() -> int:
+        import aiofastnet
+
+        aiofastnet.patch_loop()
+        return await serve()
+
+    return served
 
 
 # -- The limit: the same bytes back, and no WebSocket -----------------------------------------------------------------
@@ -232,6 +245,8 @@ async def serve_uvicorn(protocol: str) -> int:
 SERVERS = {
     "wslowlevel": serve_wslowlevel,
     "wslowlevel-handle": serve_wslowlevel_handle,
+    "wslowlevel-fastnet": on_fastnet(serve_wslowlevel),
+    "wslowlevel-handle-fastnet": on_fastnet(serve_wslowlevel_handle),
     "wslowlevel-python": serve_wslowlevel,
     "raw": serve_raw,
     "picows": serve_picows,
@@ -298,7 +313,8 @@ def describe(name: str) -> str:
         from wslowlevel.codec import kernel
 
         folder = str(wslowlevel.__file__).rpartition("/")[0]
-        return f"wslowlevel {wslowlevel.__version__} ({wslowlevel.BACKEND}, {kernel()}) of {folder}"
+        fastnet = f" with aiofastnet {version('aiofastnet')}" if name.endswith("fastnet") else ""
+        return f"wslowlevel {wslowlevel.__version__} ({wslowlevel.BACKEND}, {kernel()}){fastnet} of {folder}"
     if name == "picows":
         return f"picows {version('picows')} with aiofastnet {version('aiofastnet')}"
     return f"{package} {version(package)}" if package else "the bytes of each read, written back"
