@@ -39,7 +39,7 @@ from .processes import ServerProcess
 from .reports import write_results
 
 SHAPES = ("1x1x125", "8x16x125", "8x8x16KiB", "4x2x1MiB")
-SERVERS = ", ".join([*servers.SERVERS, servers.NODE, *servers.OTHERS])
+SERVERS = [*servers.SERVERS, *servers.ON_FASTNET, servers.NODE]
 WARM_UP = 0.2
 """Seconds that every server plays before a round."""
 
@@ -111,7 +111,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "python -m benchmarks.bench_echo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--servers", nargs="+", metavar="SERVER", default=[*servers.SERVERS, servers.NODE], help=SERVERS)
+    add("--servers", nargs="+", metavar="SERVER", default=SERVERS, help=", ".join([*SERVERS, *servers.OTHERS]))
     add("--loops", nargs="+", choices=("asyncio", "uvloop"), default=("asyncio", "uvloop"))
     add(
         "--shapes",

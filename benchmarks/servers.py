@@ -245,8 +245,6 @@ async def serve_uvicorn(protocol: str) -> int:
 SERVERS = {
     "wslowlevel": serve_wslowlevel,
     "wslowlevel-handle": serve_wslowlevel_handle,
-    "wslowlevel-fastnet": on_fastnet(serve_wslowlevel),
-    "wslowlevel-handle-fastnet": on_fastnet(serve_wslowlevel_handle),
     "wslowlevel-python": serve_wslowlevel,
     "raw": serve_raw,
     "picows": serve_picows,
@@ -256,6 +254,12 @@ SERVERS = {
     "aiohttp": serve_aiohttp,
     "tornado": serve_tornado,
 }
+ON_FASTNET = {
+    "wslowlevel-fastnet": on_fastnet(serve_wslowlevel),
+    "wslowlevel-handle-fastnet": on_fastnet(serve_wslowlevel_handle),
+}
+"""Run for speed alone: what these transports hold is not ours, and not the loop's."""
+
 OTHERS = {
     "wslowlevel-at-once": serve_wslowlevel_at_once,
     "uvicorn-wslowlevel": partial(serve_uvicorn, "wslowlevel.uvicorn:WebSocketProtocol"),
@@ -324,7 +328,7 @@ async def run(name: str) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), lambda: sys.stdin.buffer.read1(1) or ended.set())
-    port = await (SERVERS | OTHERS)[name]()
+    port = await (SERVERS | ON_FASTNET | OTHERS)[name]()
     of_loop = f"uvloop {version('uvloop')}" if "uvloop" in type(loop).__module__ else "asyncio"
     about = {"port": port, "server": describe(name), "loop": of_loop, "python": platform.python_version()}
     print(json.dumps(about), flush=True)
@@ -342,7 +346,7 @@ def become_node() -> NoReturn:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("name", choices=[*SERVERS, *OTHERS, NODE])
+    parser.add_argument("name", choices=[*SERVERS, *ON_FASTNET, *OTHERS, NODE])
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     arguments = parser.parse_args()
     if arguments.name == NODE:
