@@ -102,7 +102,7 @@ def draw_echo(loop: str) -> Path | None:
         connections, in_flight, size = shape.split("x")
         plural = "" if connections == "1" else "s"
         axes.set_title(f"{connections} connection{plural}, {in_flight} in flight, {size}", fontsize=9)
-    names = [each["server"] for each in results]
+    names = [*(each["server"] for each in results), loop, "aiofastnet"]
     return finish(figure, f"echo-{loop}", f"Messages a second, echo server on {loop}", source(data["about"], names))
 
 
@@ -159,7 +159,7 @@ def draw_memory() -> Path:
             lambda value: f"{value:.1f} KiB",
         )
         axes.set_title(loop, fontsize=9)
-    names = [each["server"] for each in data["results"]]
+    names = [*(each["server"] for each in data["results"]), *loops, "aiofastnet"]
     return finish(figure, "memory", "Resident memory of an idle connection", source(data["about"], names))
 
 
