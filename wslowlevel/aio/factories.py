@@ -104,8 +104,8 @@ def handle_messages_factory(
 ) -> Callable[[Callable[[Message], object]], Awaitable[None]]:
     """Begin to read messages from a socket, to be handed to a function; once for each socket.
 
-    It is `get_messages_factory` without the switch to a task and back that an iterator costs: an eighth of the time
-    that the echo of a short message takes, and a sixth where many come together.
+    It is `get_messages_factory` without the switch to a task and back that an iterator costs: an eighth of the
+    processor's time that the echo of a short message takes, and a sixth where many come together.
 
     Args:
         socket: as for `get_messages_factory`, in whose place this one is called, and so the others.
