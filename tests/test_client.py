@@ -520,7 +520,7 @@ def test_an_idle_connection(loop_kind: str) -> None:
         (refusal(302, "Location: /elsewhere", "Content-Length: 0"), 302, "answered 302", b""),
         (refusal(426, "Content-Length: 0"), 426, "answered 426", b""),
         (b"SSH-2.0-OpenSSH\r\n\r\n", 502, "malformed answer", b""),
-        (refusal(101, "X: " + "y" * 9000), 502, "a line of over 8192 bytes", b""),
+        (refusal(101, "X: " + "y" * 33000), 502, "a line of over 32768 bytes", b""),
         (refusal(101, *["X: y"] * 129), 502, "over 128 header lines", b""),
         (b"HTTP/1.1 101 \r\n" + b"X: y\r\n" * 100_000, 502, "over 128 header lines", b""),
         (refusal(101, *["X: " + "y" * 8000] * 9), 502, "a head of over 65536 bytes", b""),

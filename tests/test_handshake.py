@@ -22,7 +22,7 @@ from wslowlevel.handshake import (
     generate_key,
     is_websocket_upgrade,
 )
-from wslowlevel.http1 import HandshakeResponse, ResponseReader, parse_request
+from wslowlevel.http1 import HandshakeResponse, HeadersLike, ResponseReader, parse_request
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -147,6 +147,19 @@ def test_requests_may_stand_in_sets() -> None:
 @pytest.mark.parametrize("header", ["X-Name: value", "X-Name:value", ("X-Name", "value"), ("X-Name", " value ")])
 def test_headers_of_both_forms(header: str | tuple[str, str]) -> None:
     assert accept_request(request(), [header]).endswith(b"\r\nX-Name: value\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X-A": "1", "X-B": "2"}, Headers([("X-A", "1"), ("X-B", "2")]), iter(["X-A: 1", ("X-B", "2")])]
+)
+def test_headers_may_be_a_mapping_or_any_iterable(headers: HeadersLike) -> None:
+    assert accept_request(request(), headers).endswith(b"\r\nX-A: 1\r\nX-B: 2\r\n\r\n")
+
+
+@pytest.mark.parametrize("headers", ["X-A: 1", b"X-A: 1", 1, None])
+def test_headers_that_are_not_a_collection_are_rejected(headers: object) -> None:
+    with pytest.raises(TypeError, match="headers must be a mapping, or an iterable of"):
+        accept_request(request(), headers)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -470,7 +483,8 @@ def test_an_answer_without_a_body(status: int) -> None:
     assert read_answer(f"HTTP/1.1 {status} \r\nContent-Length: 5\r\n\r\n".encode()).complete
 
 
-LINE = b"X: " + b"y" * 8188
+LINE = b"X: " + b"y" * 32764
+SHORT_LINE = b"X: " + b"y" * 8188
 
 
 @pytest.mark.parametrize("step", [None, 1, 1000])
@@ -490,11 +504,11 @@ LINE = b"X: " + b"y" * 8188
         (b"HTTP/1.1 401 \r\nContent-Length: 1, 2\r\n\r\n", "Content-Length"),
         (b"HTTP/1.1 401 \r\nTransfer-Encoding: gzip\r\n\r\n", "Transfer-Encoding"),
         (b"HTTP/1.0 101 \r\n\r\n", "HTTP/1.0, which has no upgrades"),
-        (b"HTTP/1.1 101 " + b"x" * 8180, "a line of over 8192 bytes"),
-        (b"HTTP/1.1 101 \r\n" + LINE + b"yy", "a line of over 8192 bytes"),
+        (b"HTTP/1.1 101 " + b"x" * 32764, "a line of over 32768 bytes"),
+        (b"HTTP/1.1 101 \r\n" + LINE + b"yy", "a line of over 32768 bytes"),
         (b"HTTP/1.1 101 \r\n" + b"X:\r\n" * 129, "over 128 header lines"),
         (b"HTTP/1.1 101 \r\n" + b" \r\n" * 129, "over 128 header lines"),
-        (b"HTTP/1.1 101 \r\n" + (LINE + b"\r\n") * 8, "a head of over 65536 bytes"),
+        (b"HTTP/1.1 101 \r\n" + (SHORT_LINE + b"\r\n") * 8, "a head of over 65536 bytes"),
         (b"HTTP/1.1 100 \r\n\r\n" * 4000, "a head of over 65536 bytes"),
     ],
 )
@@ -507,7 +521,7 @@ def test_what_is_no_answer(head: bytes, text: str, step: int | None) -> None:
 
 
 @pytest.mark.parametrize("step", [None, 1000])
-@pytest.mark.parametrize("fields", [b"X:\r\n" * 128, LINE + b"\r\n", (LINE + b"\r\n") * 7])
+@pytest.mark.parametrize("fields", [b"X:\r\n" * 128, LINE + b"\r\n", (SHORT_LINE + b"\r\n") * 7])
 def test_a_head_within_the_limits(fields: bytes, step: int | None) -> None:
     assert read_answer(b"HTTP/1.1 101 \r\n" + fields + b"\r\n", step).complete
 
@@ -519,7 +533,7 @@ def test_lines_may_end_with_a_bare_line_feed() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"HTTP/1.1 101 \r\n" + (LINE[:-1] + b"\r\n") * 7,
+        b"HTTP/1.1 101 \r\n" + (SHORT_LINE[:-1] + b"\r\n") * 7,
         b"HTTP/1.1 100 \r\n\r\n" * 3800,
         b"HTTP/1.1 200 \r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 1000,
     ],

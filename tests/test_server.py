@@ -107,8 +107,8 @@ BAD_REQUESTS = {
     "an unknown upgrade": (handshake().replace(b"Upgrade: websocket", b"Upgrade: h2c"), 426),
     "129 headers": (handshake(*[f"X-{i}: y" for i in range(124)]), 431),
     "100,000 headers": (handshake(*["X: y"] * 100_000), 431),
-    "a header over 8 KiB": (handshake("X-Long: " + "a" * 9000), 431),
-    "a target over 8 KiB": (handshake(target="/" + "a" * 9000), 431),
+    "a header over 32 KiB": (handshake("X-Long: " + "a" * 33000), 431),
+    "a target over 32 KiB": (handshake(target="/" + "a" * 33000), 431),
     "headers without an end": (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000, 431),
     "a line without an end": (b"GET /" + b"a" * 100_000, 431),
 }

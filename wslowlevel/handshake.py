@@ -15,7 +15,17 @@ from dataclasses import replace
 
 from .errors import InvalidHandshake, shown
 from .extensions import Extension, ExtensionFactory, confirm_extensions, offer_extensions, parse_extensions
-from .http1 import HandshakeResponse, Headers, Request, is_token, parse_header_line, parse_tokens, reason_phrase
+from .http1 import (
+    HandshakeResponse,
+    Headers,
+    HeadersLike,
+    Request,
+    is_token,
+    parse_header_line,
+    parse_headers,
+    parse_tokens,
+    reason_phrase,
+)
 from .wire import GUID, KEY_LENGTH, VERSION
 
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:]+])(?::([1-9][0-9]{0,4}))?")
@@ -145,13 +155,14 @@ def choose_subprotocol(request: Request, supported: Sequence[str]) -> str | None
     return next((name for name in offered if name in supported), None)
 
 
-def accept_request(request: Request, headers: Iterable[str | tuple[str, str]] = ()) -> bytes:
+def accept_request(request: Request, headers: HeadersLike = ()) -> bytes:
     """Check a request and write the 101 answer to it (RFC 6455 §4.2.2).
 
     Args:
         request: the client's opening handshake.
-        headers: further headers, "Name: value" or (name, value). A Sec-WebSocket-Protocol must name one subprotocol
-            that the client offered; Sec-WebSocket-Extensions may name extensions that it offered.
+        headers: further headers, a mapping, or "Name: value" strings or (name, value) pairs. A Sec-WebSocket-Protocol
+            must name one subprotocol that the client offered; Sec-WebSocket-Extensions may name extensions that it
+            offered.
 
     Returns:
         The head of the response, to its empty line.
@@ -166,7 +177,7 @@ def accept_request(request: Request, headers: Iterable[str | tuple[str, str]] = 
         ("Connection", "Upgrade"),
         ("Sec-WebSocket-Accept", accept_key(key)),
     ]
-    theirs = [parse_header_line(header) for header in headers]
+    theirs = parse_headers(headers)
     _check_answer(request, Headers(theirs))
     lines = [f"HTTP/1.1 101 {reason_phrase(101)}", *(f"{name}: {value}" for name, value in ours + theirs)]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
@@ -206,7 +217,7 @@ def encode_request(
     key: str,
     subprotocols: Sequence[str] = (),
     extensions: Iterable[ExtensionFactory] = (),
-    headers: Iterable[str | tuple[str, str]] = (),
+    headers: HeadersLike = (),
 ) -> bytes:
     """Write the client's opening handshake.
 
@@ -216,7 +227,8 @@ def encode_request(
         key: from `generate_key`.
         subprotocols: names offered, in order of preference.
         extensions: what to offer, in order of preference.
-        headers: further headers, "Name: value" or (name, value). A Host among them replaces `host`.
+        headers: further headers, a mapping, or "Name: value" strings or (name, value) pairs. A Host among them replaces
+            `host`.
 
     Raises:
         TypeError, ValueError: an argument that would not stand in a request as one piece, or a header that may not
@@ -228,7 +240,7 @@ def encode_request(
         raise TypeError(f"subprotocols must be a sequence of strings, not the string {shown(subprotocols)}")
     if len(set(subprotocols)) != len(subprotocols) or not all(map(is_token, subprotocols)):
         raise ValueError(f"subprotocols must be distinct tokens, not {shown(list(subprotocols))}")
-    theirs = [parse_header_line(header) for header in headers]
+    theirs = parse_headers(headers)
     _check_offer(Headers(theirs))
     ours = [
         ("Host", host),

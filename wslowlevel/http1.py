@@ -5,19 +5,23 @@ The parsing is h11's; the limits are ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from http import HTTPStatus
+from typing import TypeAlias
 
 import h11
 
-from .errors import InvalidHandshake, shown
+from .errors import InvalidHandshake, not_an_integer, shown
 
 MAX_HEADERS_SIZE = 64 * 1024
 """Bytes of a request line, or a status line, and its headers together."""
 
-MAX_HEADER_LINE = 8 * 1024
-"""Bytes of one header line, and of the request target."""
+MAX_HEADER_LINE = 32 * 1024
+"""Bytes of one header line, and of the request target.
+
+A browser sends all of a site's cookies, each of up to 4 KiB, in one line, and single sign-on divides its tokens among
+several of them. Load balancers pass on lines of up to 16 KiB."""
 
 MAX_HEADERS = 128
 """Header lines of one request or response."""
@@ -34,8 +38,37 @@ BODILESS = frozenset((204, 304))
 _FRAMING = frozenset(("connection", "content-length", "transfer-encoding"))
 """What says where a message ends: not for the caller to say, nor to pass on from another message."""
 
+HeadersLike: TypeAlias = Mapping[str, str] | Iterable[str | tuple[str, str]]
+"""Headers of a caller: a mapping, or "Name: value" strings and (name, value) pairs in any mixture."""
+
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 """The characters of a token (RFC 9110 §5.6.2)."""
+
+
+@dataclass(frozen=True)
+class HeadLimits:
+    """Limits on the head of a request or of a response, all inclusive.
+
+    Attributes:
+        max_header_line: bytes of one header line, and of the request target; 32 KiB by default.
+        max_headers: number of header lines; 128 by default.
+        max_head_size: bytes of the whole head; 64 KiB by default.
+
+    Raises:
+        TypeError, ValueError: a limit that is not a positive integer.
+    """
+
+    max_header_line: int = MAX_HEADER_LINE
+    max_headers: int = MAX_HEADERS
+    max_head_size: int = MAX_HEADERS_SIZE
+
+    def __post_init__(self) -> None:
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise not_an_integer(limit.name, value)
+            if value < 1:
+                raise ValueError(f"{limit.name} must be 1 or more, got {value}")
 
 
 # -- Requests and responses -------------------------------------------------------------------------------------------
@@ -103,12 +136,13 @@ class Response:
 
     Attributes:
         status: 200 to 599.
-        headers: (name, value) pairs; Content-Length and Connection are added, in place of any that stand here.
+        headers: a mapping, or "Name: value" strings or (name, value) pairs. Content-Length and Connection are added,
+            and replace any given here.
         body: bytes.
     """
 
     status: int
-    headers: Sequence[tuple[str, str]] = ()
+    headers: HeadersLike = ()
     body: bytes = b""
 
 
@@ -155,16 +189,16 @@ def request_from_h11(event: h11.Request) -> Request:
     Raises:
         InvalidHandshake: too many or too long headers (431), or a body where none is read (400).
     """
-    fields = _fields(event)
-    if len(fields) > MAX_HEADERS:
-        raise InvalidHandshake(f"{len(fields)} headers: {MAX_HEADERS} are allowed", 431)
-    size = len(event.target) + sum(len(name) + len(value) for name, value in fields)
+    lines = _fields(event)
+    if len(lines) > MAX_HEADERS:
+        raise InvalidHandshake(f"{len(lines)} headers: {MAX_HEADERS} are allowed", 431)
+    size = len(event.target) + sum(len(name) + len(value) for name, value in lines)
     if size > MAX_HEADERS_SIZE:
         raise InvalidHandshake(f"request head of over {size} bytes: {MAX_HEADERS_SIZE} are allowed", 431)
-    longest = max((len(name) + len(value) for name, value in fields), default=0)
+    longest = max((len(name) + len(value) for name, value in lines), default=0)
     if longest > MAX_HEADER_LINE or len(event.target) > MAX_HEADER_LINE:
         raise InvalidHandshake(f"header or target over {MAX_HEADER_LINE} bytes", 431)
-    return Request(event.method.decode(), event.target.decode("latin-1"), Headers(fields), event.http_version.decode())
+    return Request(event.method.decode(), event.target.decode("latin-1"), Headers(lines), event.http_version.decode())
 
 
 def _fields(event: h11.Request | h11.InformationalResponse | h11.Response) -> list[tuple[str, str]]:
@@ -178,9 +212,7 @@ def encode_response(response: Response, *, method: str = "GET") -> bytes:
         ValueError: a header that is not well-formed, a status out of range, a body where the status has none.
     """
     check_status(response)
-    headers = [
-        (name, value) for name, value in map(parse_header_line, response.headers) if name.lower() not in _FRAMING
-    ]
+    headers = [(name, value) for name, value in parse_headers(response.headers) if name.lower() not in _FRAMING]
     connection = h11.Connection(h11.SERVER)
     asked = "HEAD" if method == "HEAD" else "GET"
     connection.receive_data(f"{asked} / HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n".encode())
@@ -373,6 +405,23 @@ def is_token(text: str) -> bool:
 
 
 # -- Headers of the caller --------------------------------------------------------------------------------------------
+
+
+def parse_headers(headers: HeadersLike) -> list[tuple[str, str]]:
+    """Return the (name, value) pairs of a caller's headers, each of which is checked.
+
+    Raises:
+        TypeError: neither a mapping nor an iterable of headers, or one of them is neither a string nor a pair.
+        ValueError: see `parse_header_line`.
+    """
+    if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
+        raise TypeError(
+            'headers must be a mapping, or an iterable of "Name: value" strings or (name, value) pairs, '
+            f"got {type(headers).__name__}"
+        )
+    if isinstance(headers, Headers):
+        return [parse_header_line(header) for header in headers.raw()]
+    return [parse_header_line(header) for header in (headers.items() if isinstance(headers, Mapping) else headers)]
 
 
 def parse_header_line(header: str | tuple[str, str]) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..errors import ConnectionLost, InvalidHandshake, out_of_range
 from ..extensions import Extension, ExtensionFactory
 from ..handshake import check_response, encode_request, generate_key
-from ..http1 import HandshakeResponse, ResponseReader, parse_header_line
+from ..http1 import HandshakeResponse, HeadersLike, ResponseReader, parse_header_line, parse_headers
 from ..keepalive import PING_TIMEOUT, Timeouts, check_seconds
 from ..uri import ProxyURI, WebSocketURI, parse_proxy, parse_uri
 from .duplex import CLOSE_TIMEOUT
@@ -38,7 +38,7 @@ Opened = tuple[HandshakeResponse, Socket]
 async def connect(
     uri: str,
     *,
-    headers: Iterable[str | tuple[str, str]] = (),
+    headers: HeadersLike = (),
     subprotocols: Sequence[str] = (),
     extensions: Iterable[ExtensionFactory] = (),
     origin: str | None = None,
@@ -99,13 +99,13 @@ async def connect(
         ConnectionLost: the connection ended before it.
         InvalidHandshake: an answer that opens no WebSocket connection, with its `status` and `headers`, and up to 1 KiB
             of its `body`, as far as it came in time. A status of 101 has headers that do not fit the request. 502 (Bad
-            Gateway), without headers, stands for what is no answer: not HTTP/1.1, a line over 8 KiB, over 128 headers,
+            Gateway), without headers, stands for what is no answer: not HTTP/1.1, a line over 32 KiB, over 128 headers,
             or over 64 KiB together.
         ImportError: a SOCKS `proxy` without python-socks.
     """
     check_seconds("open_timeout", open_timeout, optional=True)
     check_seconds("close_timeout", close_timeout)
-    parsed = [parse_header_line(header) for header in headers]
+    parsed = parse_headers(headers)
     if origin is not None:
         parsed.append(parse_header_line(("Origin", origin)))
     offer = Offer(parse_uri(uri), parsed, subprotocols, tuple(extensions))

@@ -12,7 +12,7 @@ from ..codec import Chunk, Message
 from ..errors import InvalidHandshake
 from ..extensions import ExtensionFactory, accept_extensions
 from ..handshake import accept_request
-from ..http1 import Request
+from ..http1 import HeadersLike, Request, parse_headers
 from ..wire import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_SIZE
 from .duplex import Duplex
 from .socket import Socket
@@ -230,7 +230,7 @@ def send_chunks_factory(socket: AnySocket) -> SendChunks:
 def send_handshake(
     request: Request,
     socket: AnySocket,
-    headers: Iterable[str | tuple[str, str]] = (),
+    headers: HeadersLike = (),
     *,
     extensions: Sequence[ExtensionFactory] = (),
 ) -> Awaitable[None]:
@@ -255,7 +255,7 @@ def send_handshake(
     try:
         answer, agreed = accept_extensions(request.headers.get_all("Sec-WebSocket-Extensions"), extensions)
         ours = [("Sec-WebSocket-Extensions", answer)] if answer else []
-        head = accept_request(request, [*headers, *ours])
+        head = accept_request(request, [*parse_headers(headers), *ours])
     except InvalidHandshake as error:
         duplex.refuse(error)
         raise
