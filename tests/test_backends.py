@@ -23,7 +23,7 @@ FUNCTIONS = [name for name in NAMES if name[0].islower()]
 RECORDS = ["Chunk", "Frame", "Header", "Message"]
 METHODS = [
     *(f"Utf8Validator.{name}" for name in ("reset", "feed", "finish")),
-    *(f"Endpoint.{name}" for name in ("feed", "get_buffer", "buffer_updated", "passes", "note_written")),
+    *(f"Endpoint.{name}" for name in ("feed", "get_buffer", "buffer_updated", "passes", "count_bytes", "note_waiting")),
     *(f"{decoder}.{name}" for decoder in DECODERS for name in ("feed", "get_buffer", "buffer_updated")),
 ]
 CONSTRUCTORS: dict[str, dict[str, Any]] = {

@@ -128,9 +128,16 @@ def test_auto_pong_answers_each_ping_with_its_payload(role: str, feed: Feed) -> 
 
 @both_roles
 def test_without_auto_pong_pings_are_the_callers(role: str) -> None:
-    connection = opened(role=role)
+    connection = opened(role=role, auto_pong=False)
     assert feed_whole(connection, sent_to(role, Opcode.PING, b"ping")) == [b"ping"]
     assert answers(connection, role) == []
+
+
+@both_roles
+def test_pings_are_answered_by_default(role: str) -> None:
+    connection = opened(role=role)
+    assert feed_whole(connection, sent_to(role, Opcode.PING, b"ping")) == [b"ping"]
+    assert answers(connection, role) == [(Opcode.PONG, b"ping")]
 
 
 def test_a_client_masks_each_reply_with_a_key_of_its_own() -> None:
@@ -145,7 +152,7 @@ def test_a_client_masks_each_reply_with_a_key_of_its_own() -> None:
 def test_pongs_go_before_the_close_that_follows_the_pings(role: str, feed: Feed) -> None:
     connection = opened(role=role, auto_pong=True)
     feed(connection, sent_to(role, Opcode.PING, b"ping") + sent_to(role, Opcode.CLOSE, BYE))
-    assert answers(connection, role) == [(Opcode.PONG, b"ping"), (Opcode.CLOSE, BYE[:2])]
+    assert answers(connection, role) == [(Opcode.PONG, b"ping"), (Opcode.CLOSE, BYE)]
 
 
 # -- The closing handshake (RFC 6455 §5.5.1, §7) ----------------------------------------------------------------------
@@ -154,22 +161,20 @@ def test_pongs_go_before_the_close_that_follows_the_pings(role: str, feed: Feed)
 @both_roles
 @every_way
 @pytest.mark.parametrize(
-    ("payload", "received", "sent"),
+    ("payload", "close"),
     [
-        (BYE, (1000, "bye"), (1000, "")),
-        (b"\x0f\xa0", (4000, ""), (4000, "")),
-        (b"\x03\xf3" + "ü".encode() * 61, (1011, "ü" * 61), (1011, "")),
-        (b"", (1005, ""), (1005, "")),
+        (BYE, (1000, "bye")),
+        (b"\x0f\xa0", (4000, "")),
+        (b"\x03\xf3" + "ü".encode() * 61, (1011, "ü" * 61)),
+        (b"", (1005, "")),
     ],
     ids=["code and reason", "code", "longest", "empty"],
 )
-def test_a_close_is_answered_with_its_code(
-    role: str, feed: Feed, payload: bytes, received: tuple[int, str], sent: tuple[int, str]
-) -> None:
+def test_close_reply_repeats_code_and_reason(role: str, feed: Feed, payload: bytes, close: tuple[int, str]) -> None:
     connection = opened(role=role)
     assert feed(connection, sent_to(role, Opcode.CLOSE, payload)) == [payload]
-    assert answers(connection, role) == [(Opcode.CLOSE, payload[:2])]
-    assert (connection.received, connection.sent) == (received, sent)
+    assert answers(connection, role) == [(Opcode.CLOSE, payload)]
+    assert (connection.received, connection.sent) == (close, close)
     assert connection.ended
     assert connection.error is None
 
@@ -181,7 +186,7 @@ def test_nothing_is_read_or_answered_after_the_close(role: str, feed: Feed) -> N
     more = sent_to(role, Opcode.PING) + sent_to(role, Opcode.CLOSE, BYE) + b"\xff\xff"
     assert feed(connection, sent_to(role, Opcode.CLOSE, BYE) + more) == [BYE]
     assert feed(connection, more) == []
-    assert answers(connection, role) == [(Opcode.CLOSE, BYE[:2])]
+    assert answers(connection, role) == [(Opcode.CLOSE, BYE)]
     assert feed(connection, more) == []
     assert answers(connection, role) == []
     assert (connection.received, connection.error) == ((1000, "bye"), None)
@@ -194,14 +199,14 @@ def test_without_auto_close_the_close_is_the_callers(role: str) -> None:
     assert answers(connection, role) == []
     assert (connection.received, connection.sent, connection.ended) == ((1000, "bye"), None, True)
     connection.note_send(sent_by(role, Opcode.TEXT, b"one last word"))
-    connection.note_send(connection.close_frame(4000, "my way"))
+    connection.close_frame(4000, "my way")
     assert connection.sent == (4000, "my way")
 
 
 @both_roles
 def test_an_answer_to_our_own_close_is_not_answered_again(role: str) -> None:
     connection = opened(role=role, auto_pong=True)
-    connection.note_send(connection.close_frame(1001, "leaving"))
+    connection.close_frame(1001, "leaving")
     assert feed_whole(connection, sent_to(role, Opcode.PING) + sent_to(role, Opcode.CLOSE, BYE)) == [b"", BYE]
     assert answers(connection, role) == []
     assert (connection.received, connection.sent) == ((1000, "bye"), (1001, "leaving"))
@@ -258,7 +263,7 @@ def test_without_auto_close_a_violation_is_the_callers(role: str, violation: Cal
 @violations
 def test_a_violation_after_our_close_is_not_answered(role: str, violation: Callable[[str], bytes], code: int) -> None:
     connection = opened(role=role, max_message_size=32)
-    connection.note_send(connection.close_frame(1001))
+    connection.close_frame(1001)
     assert feed_whole(connection, violation(role)) == []
     assert connection.error is not None
     assert answers(connection, role) == []
@@ -281,7 +286,7 @@ def test_a_mistake_of_the_caller_ends_nothing(feed: Callable[[Connection, Any], 
 @pytest.mark.parametrize("opcode", Opcode)
 def test_nothing_is_sent_after_our_close(role: str, opcode: int) -> None:
     connection = opened(role=role)
-    connection.note_send(connection.close_frame(4001, "mine"))
+    connection.close_frame(4001, "mine")
     with pytest.raises(ConnectionLost) as caught:
         connection.note_send(sent_by(role, opcode))
     assert (caught.value.received, caught.value.sent) == (None, (4001, "mine"))
@@ -294,7 +299,7 @@ def test_a_lost_connection_tells_the_codes_of_both_sides(role: str) -> None:
     connection = opened(role=role)
     assert str(connection.lost()) == "connection is closed: no Close frame was received or sent"
     assert connection.lost().code == CloseCode.ABNORMAL_CLOSURE
-    connection.note_send(connection.close_frame(1001, "leaving"))
+    connection.close_frame(1001, "leaving")
     connection.feed(sent_to(role, Opcode.CLOSE, BYE))
     with pytest.raises(ConnectionLost) as caught:
         connection.note_send(sent_by(role, Opcode.TEXT, b"x"))
@@ -308,7 +313,7 @@ def test_an_automatic_close_is_our_close_too(role: str) -> None:
     connection.feed(sent_to(role, Opcode.TEXT, b"question") + sent_to(role, Opcode.CLOSE, BYE))
     connection.note_send(sent_by(role, Opcode.TEXT, b"answer"))  # what came before the Close can still be answered
     assert connection.answer_end() is not None
-    with pytest.raises(ConnectionLost, match="received 1000 'bye', then sent 1000 ''"):
+    with pytest.raises(ConnectionLost, match="received 1000 'bye', then sent 1000 'bye'"):
         connection.note_send(sent_by(role, Opcode.TEXT, b"x"))
 
 
@@ -408,7 +413,7 @@ def receives(opcode: int, payload: bytes, **bits: int) -> Step:
 
 
 def sends_close(connection: Connection) -> None:
-    connection.note_send(connection.close_frame(4001, "mine"))
+    connection.close_frame(4001, "mine")
 
 
 def ends(connection: Connection) -> None:
@@ -490,7 +495,7 @@ def test_the_state_at_every_step(role: str, life: list[tuple[Step, State, bool, 
     "action",
     [
         lambda connection: connection.note_send(sent_by(connection.role, Opcode.TEXT)),
-        lambda connection: connection.note_send(connection.close_frame(1000)),
+        lambda connection: connection.close_frame(1000),
         lambda connection: connection.message_frame(b"", Opcode.TEXT),
         lambda connection: connection.message_in_chunks(Opcode.TEXT),
         lambda connection: connection.ping(),
@@ -543,7 +548,7 @@ def test_how_to_receive_is_said_before_anything_is_received() -> None:
     with pytest.raises(RuntimeError, match="before anything was received"):
         connection.configure(auto_pong=True, auto_close=False)
     connection.feed(sent_to("server", Opcode.PING)[1:] + sent_to("server", Opcode.CLOSE, BYE))
-    assert answers(connection, "server") == [(Opcode.CLOSE, BYE[:2])]
+    assert answers(connection, "server") == [(Opcode.CLOSE, BYE)]
 
 
 @both_roles
@@ -701,8 +706,9 @@ def test_what_is_received_is_counted(
     pings = [frame.payload for frame in frames if frame.opcode == Opcode.PING]
     pongs = decoded(role, b"".join(connection.replies))
     assert [pong.payload for pong in pongs] == pings * auto_pong
-    close = decoded(role, connection.answer_end() or b"")
-    expected = counted("received", frames) + counted("sent", [*pongs, *close]) + Counter(bytes_received=len(data))
+    close = connection.answer_end() or b""
+    expected = counted("received", frames) + counted("sent", [*pongs, *decoded(role, close)])
+    expected += Counter(bytes_received=len(data), bytes_sent=len(b"".join(connection.replies) + close))
     assert counters_of(connection) == expected
 
 
@@ -714,20 +720,47 @@ def test_what_is_sent_is_counted(role: str, frames: list[Frame], pieces: list[by
     made = [connection.chunk_frame(message, piece, False) for piece in pieces]
     made += [connection.chunk_frame(message, b"", True), connection.message_frame(b"whole", Opcode.TEXT)]
     ping = connection.ping()
-    connection.note_send(ping)
+    theirs = sent_to(role, Opcode.PING, b"theirs")
+    connection.feed(theirs)
+    made += [ping, *connection.replies]
     for frame in frames:
         connection.note_send(sent_by(role, frame.opcode, frame.payload, fin=frame.fin))
-    assert counters_of(connection) == counted("sent", [*decoded(role, b"".join(filter(None, [*made, ping]))), *frames])
+    made.append(connection.close_frame(1000, "done"))
+    sent = b"".join(filter(None, made))
+    noted = b"".join(sent_by(role, frame.opcode, frame.payload, fin=frame.fin) for frame in frames)
+    expected = counted("sent", [*decoded(role, sent), *frames]) + Counter(bytes_sent=len(sent + noted))
+    expected += counted("received", [Frame(Opcode.PING, b"theirs")]) + Counter(bytes_received=len(theirs))
+    assert counters_of(connection) == expected
 
 
 @both_roles
-@given(writes=st.lists(st.tuples(st.integers(0, 9999), st.integers(0, 9999)), max_size=4))
-def test_what_is_written_is_counted(role: str, writes: list[tuple[int, int]]) -> None:
+@given(waiting=st.lists(st.integers(0, 9999), max_size=4))
+def test_high_water_is_the_most_that_waited(role: str, waiting: list[int]) -> None:
     connection = opened(role=role)
-    for size, waiting in writes:
-        connection.note_written(size, waiting)
-    assert connection.counters.bytes_sent == sum(size for size, _ in writes)
-    assert connection.counters.high_water == max((waiting for _, waiting in writes), default=0)
+    for size in waiting:
+        connection.note_waiting(size)
+    assert connection.counters.high_water == max(waiting, default=0)
+
+
+@both_roles
+def test_close_frame_is_recorded_as_sent(role: str) -> None:
+    connection = opened(role=role)
+    frame = connection.close_frame(1001, "bye")
+    assert (connection.sent, connection.closed_first, connection.state) == ((1001, "bye"), "sent", State.CLOSING)
+    counters = connection.counters
+    assert (counters.frames_sent, counters.messages_sent, counters.bytes_sent) == (1, 0, len(frame))
+    with pytest.raises(ConnectionLost):
+        connection.close_frame(1000)
+    with pytest.raises(ConnectionLost):
+        connection.message_frame(b"late", Opcode.BINARY)
+
+
+@both_roles
+def test_close_frame_with_a_wrong_code_is_not_recorded(role: str) -> None:
+    connection = opened(role=role)
+    with pytest.raises(ValueError, match="not 1006"):
+        connection.close_frame(1006)
+    assert (connection.sent, connection.may_send, connection.counters.frames_sent) == (None, True, 0)
 
 
 @both_roles

@@ -240,12 +240,18 @@ def test_an_error_is_an_event_however_often_it_is_raised(codec: ModuleType, name
 # -- Counts -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_written_is_counted(codec: ModuleType) -> None:
+def test_bytes_sent_are_counted(codec: ModuleType) -> None:
     made = codec.Endpoint(role="server")
+    made.passing = True
     assert (made.bytes_sent, made.high_water) == (0, 0)
-    for size, waiting in [(5, 5), (10, 100), (0, 50), (2**40, 2**40 + 1), (1, 1)]:
-        made.note_written(size, waiting)
-    assert (made.bytes_sent, made.high_water) == (2**40 + 16, 2**40 + 1)
+    for size in (5, 10, 0, 2**40):
+        made.count_bytes(size)
+    assert made.passes(b"\x82\x01x")
+    assert not made.passes(b"\x89\x01x")
+    assert made.bytes_sent == 2**40 + 15 + 3
+    for waiting in (5, 100, 50, 2**40 + 1, 1):
+        made.note_waiting(waiting)
+    assert made.high_water == 2**40 + 1
     for name in ("passed", "bytes_sent", "high_water"):
         with pytest.raises(AttributeError):
             setattr(made, name, 1)

@@ -183,7 +183,25 @@ def test_text(codec: ModuleType) -> None:
         codec.Message(1, b"\xff").text  # noqa: B018
 
 
-@pytest.mark.parametrize("opcode", [0, 2, 8, 9, 10, 15])
-def test_text_of_what_is_not(codec: ModuleType, opcode: int) -> None:
+@pytest.mark.parametrize(
+    ("opcode", "payload", "text"),
+    [
+        (8, b"", ""),
+        (8, b"\x03\xe8", ""),
+        (8, b"\x03\xe8bye \xc3\xbc", "bye ü"),
+        (8, b"\x03", ""),
+        (8, b"\x03\xe8\xff", "\ufffd"),
+        (9, b"", ""),
+        (9, "ü".encode(), "ü"),
+        (10, b"a\xff", "a\ufffd"),
+        (15, b"x", "x"),
+    ],
+)
+def test_text_of_a_control_message_never_fails(codec: ModuleType, opcode: int, payload: bytes, text: str) -> None:
+    assert codec.Message(opcode, payload).text == text
+
+
+@pytest.mark.parametrize("opcode", [0, 2, 3, 7])
+def test_text_of_binary_data_is_rejected(codec: ModuleType, opcode: int) -> None:
     with pytest.raises(ValueError, match=f"opcode 0x{opcode:X} is not text"):
         codec.Message(opcode, b"text").text  # noqa: B018

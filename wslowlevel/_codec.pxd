@@ -171,4 +171,5 @@ cdef class Endpoint:
 
     cdef list _seen(self, _Decoder decoder, list items)
     cpdef bint passes(self, frame) except -1
-    cpdef note_written(self, uint64_t size, uint64_t waiting)
+    cpdef count_bytes(self, uint64_t size)
+    cpdef note_waiting(self, uint64_t size)

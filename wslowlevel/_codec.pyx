@@ -762,7 +762,8 @@ cdef class Message:
         payload: its bytes, unmasked and joined; owned by the message.
         rsv1, rsv2, rsv3: the reserved bits, 0 or 1, of its first frame.
         mask: the mask bit, 0 or 1, of its first frame.
-        text: the payload of a text message as `str`; ValueError for any other message.
+        text: the payload as `str`; of a Close frame, its reason without the code. Bytes of a control frame that are not
+            UTF-8 are replaced by U+FFFD. ValueError for a binary message.
     """
 
     __match_args__ = ("opcode", "payload", "rsv1", "rsv2", "rsv3", "mask")
@@ -775,9 +776,13 @@ cdef class Message:
 
     @property
     def text(self):
-        if self._opcode != _opcode_object(TEXT):
-            raise errors.not_text(_opcode_of(self._opcode))
-        return self.payload.decode()
+        if self._opcode == _opcode_object(TEXT):
+            return self.payload.decode()
+        if self._opcode == _opcode_object(CLOSE):
+            return self.payload[CLOSE_CODE_LENGTH:].decode(errors="replace")
+        if _opcode_of(self._opcode) & CONTROL:
+            return self.payload.decode(errors="replace")
+        raise errors.not_text(_opcode_of(self._opcode))
 
     cdef tuple _fields(self):
         return _opcode_of(self._opcode), self.payload, self.rsv1, self.rsv2, self.rsv3, self.mask
@@ -1547,8 +1552,8 @@ cdef class Endpoint:
         state, ended, extensions: what a subclass knows of the connection, for whoever asks after each read.
         passing: whether whole messages of data may be sent without a further look, see `passes`.
         passed: how many were.
-        bytes_sent: what was written to the transport.
-        high_water: the most bytes that waited at the time of a write.
+        bytes_sent: bytes of those, and of the frames that `count_bytes` was called for.
+        high_water: the most bytes that waited to be sent at the time of a write.
     """
 
     def __init__(self, *, role):
@@ -1611,17 +1616,16 @@ cdef class Endpoint:
         if (head[0] != FIN | TEXT and head[0] != FIN | BINARY) or head[1] & MASK != self._mask_bit:
             return False
         self.passed += 1
+        self.bytes_sent += PyBytes_GET_SIZE(frame)
         return True
 
-    cpdef note_written(self, uint64_t size, uint64_t waiting):
-        """Take note of a write to the transport.
-
-        Args:
-            size: bytes that were written.
-            waiting: bytes that waited then, these included.
-        """
+    cpdef count_bytes(self, uint64_t size):
+        """Add the bytes of a frame that did not pass, and is sent all the same, to `bytes_sent`."""
         self.bytes_sent += size
-        self.high_water = max(self.high_water, waiting)
+
+    cpdef note_waiting(self, uint64_t size):
+        """Record how many bytes wait to be sent at the time of a write, those that it writes included."""
+        self.high_water = max(self.high_water, size)
 
 
 # -- For other Cython modules (see _codec.pxd) ------------------------------------------------------------------------

@@ -614,7 +614,8 @@ class Message(_Record):
         payload: its bytes, unmasked and joined; owned by the message.
         rsv1, rsv2, rsv3: the reserved bits, 0 or 1, of its first frame.
         mask: the mask bit, 0 or 1, of its first frame.
-        text: the payload of a text message as `str`; ValueError for any other message.
+        text: the payload as `str`; of a Close frame, its reason without the code. Bytes of a control frame that are not
+            UTF-8 are replaced by U+FFFD. ValueError for a binary message.
     """
 
     __slots__ = __match_args__ = ("opcode", "payload", "rsv1", "rsv2", "rsv3", "mask")
@@ -631,9 +632,13 @@ class Message(_Record):
 
     @property
     def text(self) -> str:
-        if self.opcode != Opcode.TEXT:
-            raise errors.not_text(self.opcode)
-        return self.payload.decode()
+        if self.opcode == Opcode.TEXT:
+            return self.payload.decode()
+        if self.opcode == Opcode.CLOSE:
+            return self.payload[CLOSE_CODE_LENGTH:].decode(errors="replace")
+        if self.opcode & CONTROL:
+            return self.payload.decode(errors="replace")
+        raise errors.not_text(self.opcode)
 
 
 @final
@@ -1238,8 +1243,8 @@ class Endpoint:
         state, ended, extensions: what a subclass knows of the connection, for whoever asks after each read.
         passing: whether whole messages of data may be sent without a further look, see `passes`.
         passed: how many were.
-        bytes_sent: what was written to the transport.
-        high_water: the most bytes that waited at the time of a write.
+        bytes_sent: bytes of those, and of the frames that `count_bytes` was called for.
+        high_water: the most bytes that waited to be sent at the time of a write.
     """
 
     __slots__ = (
@@ -1322,16 +1327,17 @@ class Endpoint:
             and frame[0] in _WHOLE_MESSAGE
             and frame[1] & MASK == self._mask_bit
         )
-        self._passed += passes
+        if passes:
+            self._passed += 1
+            self._bytes_sent += len(frame)  # type: ignore[arg-type] # only bytes pass
         return passes
 
     @final
-    def note_written(self, size: int, waiting: int) -> None:
-        """Take note of a write to the transport.
-
-        Args:
-            size: bytes that were written.
-            waiting: bytes that waited then, these included.
-        """
+    def count_bytes(self, size: int) -> None:
+        """Add the bytes of a frame that did not pass, and is sent all the same, to `bytes_sent`."""
         self._bytes_sent += size
-        self._high_water = max(self._high_water, waiting)
+
+    @final
+    def note_waiting(self, size: int) -> None:
+        """Record how many bytes wait to be sent at the time of a write, those that it writes included."""
+        self._high_water = max(self._high_water, size)

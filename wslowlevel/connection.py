@@ -24,7 +24,7 @@ from .codec import (
     fresh_mask_key,
     parse_header,
 )
-from .errors import ConnectionLost, ProtocolError, not_bytes, shown
+from .errors import ConnectionLost, PayloadTooBig, ProtocolError, Reason, not_bytes, shown, too_big_on_wire
 from .extensions import Extension, claimed
 from .frames import parse_close_frame_payload, prepare_close_frame_payload, prepare_websocket_frame
 from .pipeline import Incoming, Outgoing, check_text
@@ -60,14 +60,16 @@ class State(enum.Enum):
 
 @dataclass(frozen=True)
 class Counters:
-    """What passed over a connection so far; messages are those of data, frames are all, bytes are those on the wire.
+    """What passed over a connection so far; messages are those of data, frames are all, bytes are those of frames.
+
+    One rule for everything sent: a frame counts, with its bytes, when it is made by a method of :class:`Connection` or
+    noted by `note_send`, whether it has left yet or not.
 
     Attributes:
         frames_received, messages_received, bytes_received, pings_received, pongs_received: what was decoded; the bytes
             include what a violation made worthless.
-        frames_sent, messages_sent, pings_sent: what was given to be sent.
-        bytes_sent: what was written to the transport.
-        high_water: the most bytes that waited to be sent at the time of a write.
+        frames_sent, messages_sent, pings_sent, bytes_sent: what was made or given to be sent.
+        high_water: the most bytes that waited to be sent at the time of a write; 0 without a transport.
     """
 
     frames_received: int
@@ -152,7 +154,7 @@ class Connection(Endpoint):
         self,
         *,
         auto_close: bool = True,
-        auto_pong: bool = False,
+        auto_pong: bool = True,
         chunks: bool = False,
         strict: bool = True,
         allow_rsv: int = 0,
@@ -161,8 +163,9 @@ class Connection(Endpoint):
         """Say how to receive.
 
         Args:
-            auto_close: whether to answer a Close frame with its own code, and a violation with the code that names it.
-            auto_pong: whether to answer pings.
+            auto_close: whether to answer a Close frame with its own code and reason, and a violation with the code that
+                names it.
+            auto_pong: whether to answer pings; True by default.
             chunks: whether to receive messages in chunks, as they arrive.
             strict: False lets pass, in both directions, what RFC 6455 forbids.
             allow_rsv: reserved bits to let pass besides those that the extensions of the connection claim.
@@ -252,7 +255,15 @@ class Connection(Endpoint):
             self.received = parse_close_frame_payload(items[-1].payload)
             self.closed_first = self.closed_first or "received"
         if decoder.closed or decoder.error is not None:
+            self._failure = self._failure or self._in_terms_of_the_user(decoder.error)
             self._end_receiving()
+
+    def _in_terms_of_the_user(self, error: Exception | None) -> PayloadTooBig | None:
+        """With extensions the decoder's limit is a little higher than the user's, which the error has to name."""
+        limit = self._options.get("max_message_size", DEFAULT_MAX_SIZE)
+        if self.extensions and isinstance(error, PayloadTooBig) and error.reason is Reason.MESSAGE_TOO_BIG:
+            return too_big_on_wire(error.size, limit)
+        return None
 
     def _see_controls(self, messages: list[Any]) -> None:
         if self._auto_pong and self.may_send:
@@ -263,9 +274,11 @@ class Connection(Endpoint):
                     self._note_pong(each.payload)
 
     def _answer_pings(self, payloads: list[bytes]) -> None:
-        self.replies += [self._frame(Opcode.PONG, payload) for payload in payloads]
-        self._frames_sent += len(payloads)
-        self._controls_sent += len(payloads)
+        for payload in payloads:
+            pong = self._frame(Opcode.PONG, payload)
+            self.replies.append(pong)
+            self._count_frame(len(pong))
+            self._controls_sent += 1
 
     def _end_receiving(self) -> None:
         self.ended = True
@@ -299,7 +312,11 @@ class Connection(Endpoint):
         if len(frame) < MIN_HEADER_LENGTH:
             raise ValueError(f"frame must have {MIN_HEADER_LENGTH} bytes or more, not {shown(frame)}")
         self._note_other(frame)
+        self._count_frame(len(frame))
+
+    def _count_frame(self, size: int) -> None:
         self._frames_sent += 1
+        self.count_bytes(size)
 
     def _note_other(self, frame: bytes) -> None:
         first = frame[0]
@@ -358,7 +375,11 @@ class Connection(Endpoint):
         self._check_may_begin()
         if opcode == Opcode.TEXT:
             check_text(Utf8Validator(), payload, True)
-        self._frames_sent += 1
+        pieces = self._pieces(payload, opcode)
+        self._count_frame(sum(map(len, pieces)))
+        return pieces
+
+    def _pieces(self, payload: bytes, opcode: int) -> tuple[bytes, ...]:
         if self.mask_key is None and len(payload) >= JOIN_LIMIT:
             return encode_header(opcode, len(payload)), payload
         key = None if self.mask_key is None else fresh_mask_key()
@@ -390,11 +411,11 @@ class Connection(Endpoint):
         frame = message.frame(chunk, final)
         if frame is not None:
             self._note_data(frame[0])
-            self._frames_sent += 1
+            self._count_frame(len(frame))
         return frame
 
     def ping(self, payload: bytes | None = None) -> bytes:
-        """A ping to send now, whose answer will be timed; by default each has a payload of its own.
+        """Return a ping to send now, noted as sent; its answer will be timed. By default each has a different payload.
 
         Raises:
             ConnectionLost, RuntimeError: as `note_send`; also when no pong can come, for nothing is received any more.
@@ -411,6 +432,7 @@ class Connection(Endpoint):
         if payload in self.pings:
             raise ValueError(f"a ping with the payload {shown(payload)} still waits for its answer")
         frame = self._frame(Opcode.PING, payload)
+        self.note_send(frame)
         self.pings[payload] = self._clock()
         return frame
 
@@ -447,8 +469,8 @@ class Connection(Endpoint):
         if error is not None:
             payload = close_payload_for(error)
         elif self.received is not None and self.received[0] != CloseCode.NO_STATUS_RECEIVED:
-            # "the endpoint typically echos the status code it received" (§5.5.1)
-            payload = prepare_close_frame_payload(self.received[0])
+            # "the endpoint typically echos the status code it received" (§5.5.1). Browsers show its reason too.
+            payload = prepare_close_frame_payload(*self.received)
         else:
             payload = b""
         frame = self._frame(Opcode.CLOSE, payload)
@@ -456,8 +478,15 @@ class Connection(Endpoint):
         return frame
 
     def close_frame(self, code: int, reason: str = "") -> bytes:
-        """The Close frame to send, masked if we are the client; ValueError for a code that may not be sent."""
-        return self._frame(Opcode.CLOSE, prepare_close_frame_payload(code, reason))
+        """Return the Close frame to send now, masked if we are the client, and noted as sent: nothing may follow it.
+
+        Raises:
+            ConnectionLost, RuntimeError: as `note_send`; a second Close frame too.
+            TypeError, ValueError: a code or a reason that may not be sent; nothing was noted.
+        """
+        frame = self._frame(Opcode.CLOSE, prepare_close_frame_payload(code, reason))
+        self.note_send(frame)
+        return frame
 
     def _frame(self, opcode: Opcode, payload: bytes) -> bytes:
         return prepare_websocket_frame(payload, opcode=opcode, mask_key=self.mask_key)

@@ -165,7 +165,7 @@ class Application:
 async def echo(request: Request, socket: Socket) -> None:
     """Send every message back as it came; the connection itself answers pings and Close."""
     send_handshake(request, socket)
-    get_messages = get_messages_factory(socket, auto_pong=True)
+    get_messages = get_messages_factory(socket)
     send = send_factory(socket)
     async for message in get_messages():
         if not message.opcode & CONTROL:

@@ -227,6 +227,26 @@ def message_too_big(size: int, limit: int) -> PayloadTooBig:
     return PayloadTooBig(f"message of at least {size} bytes: {limit} are allowed", Reason.MESSAGE_TOO_BIG, size, limit)
 
 
+def too_big_when_undone(limit: int) -> PayloadTooBig:
+    """A message that crosses the limit while extensions are undone, which stops there: its whole size is not known."""
+    return PayloadTooBig(
+        f"message of more than {limit} bytes after extensions: {limit} are allowed",
+        Reason.MESSAGE_TOO_BIG,
+        limit + 1,
+        limit,
+    )
+
+
+def too_big_on_wire(size: int, limit: int) -> PayloadTooBig:
+    """A message that is refused for its size on the wire, before extensions are undone; `limit` is the user's."""
+    return PayloadTooBig(
+        f"message of at least {size} bytes before extensions: {limit} are allowed after them",
+        Reason.MESSAGE_TOO_BIG,
+        size,
+        limit,
+    )
+
+
 def invalid_utf8(position: int) -> ProtocolError:
     return ProtocolError(
         f"invalid UTF-8 at byte {position} of the text (RFC 6455 §8.1)", Reason.INVALID_UTF8, CloseCode.INVALID_PAYLOAD
@@ -328,6 +348,13 @@ def buffer_not_taken() -> ValueError:
 
 def already_waited() -> RuntimeError:
     return RuntimeError("another task already waits for the messages of this socket")
+
+
+def wrong_thread(method: str) -> RuntimeError:
+    return RuntimeError(
+        f"{method}() must be called in the thread that runs the event loop: "
+        f"from another thread, call loop.call_soon_threadsafe({method}, ...)"
+    )
 
 
 def decoder_in_use() -> RuntimeError:

@@ -6,6 +6,7 @@ Without I/O: whoever drives it asks `check` at the time that `due` names, and do
 from __future__ import annotations
 
 import enum
+from collections import deque
 from dataclasses import dataclass
 
 from .connection import Connection
@@ -16,6 +17,10 @@ PING_TIMEOUT = 20.0
 STEPS = 10
 """An idle connection is found out within one part in so many of its timeout. A check that comes later than that finds
 no peer dead: what held it up may have held up the reading too."""
+
+
+MAX_PINGS = 2
+"""Pings of one keepalive that may wait for their pong at a time."""
 
 
 class Verdict(enum.Enum):
@@ -64,11 +69,13 @@ def check_seconds(name: str, value: object, *, optional: bool = False) -> None:
 
 
 class Keepalive:
-    """Whether the peer of a connection is still there, and still has something to say.
+    """Decides when to ping the peer of a connection, and when the connection is dead or idle.
 
-    Any byte that arrives is a sign of life, for a pong may have to wait behind a large message; so is any that leaves
-    while others wait behind it. While nothing is read, for the user takes no messages, nothing is concluded, nor from a
-    check that comes late, for the program did something else. One ping is on its way at a time.
+    A ping is due at every interval. Any byte that arrives is a sign of life, because a pong may have to wait behind a
+    large message, and some peers answer with an empty or a wrong Pong. Progress of our own output while more waits
+    behind it is one too. After a sign of life nothing is concluded until the next ping. The deadline is extended while
+    nothing is read, because the user takes no messages, and when a check comes late, because the program did something
+    else.
 
     Args:
         connection: the one to watch.
@@ -85,6 +92,7 @@ class Keepalive:
         self._timeout = timeouts.ping_timeout or NEVER
         self._idle = timeouts.idle_timeout or NEVER
         self._next_ping = now + self._interval
+        self._pings: deque[bytes] = deque()  # payloads that may still be answered
         self._deadline = NEVER
         self._progress: object = None
         self._idle_at = now + self._idle
@@ -103,6 +111,18 @@ class Keepalive:
         self.due = self._next_due(now)
         return verdict or Verdict.NOTHING
 
+    def ping(self) -> bytes:
+        """Return the ping to send after a verdict of PING.
+
+        Two may wait for their pong at a time, for round trips longer than the interval; older ones are forgotten, so
+        that a peer that never answers costs no memory.
+        """
+        if len(self._pings) == MAX_PINGS:
+            self._connection.pings.pop(self._pings.popleft(), None)
+        frame = self._connection.ping()
+        self._pings.append(next(reversed(self._connection.pings)))
+        return frame
+
     def _judge_idle(self, now: float) -> Verdict | None:
         counters = self._connection.counters
         messages = counters.messages_received + counters.messages_sent
@@ -112,13 +132,13 @@ class Keepalive:
         return Verdict.IDLE if now >= self._idle_at else None
 
     def _judge_life(self, now: float, progress: object, reading: bool) -> Verdict | None:
-        if not self._connection.pings:
+        if now < self._deadline:
+            return None
+        if progress != self._progress:
             self._deadline = NEVER
-        elif now >= self._deadline:
-            late = now - self._deadline > self._timeout / STEPS
-            if progress == self._progress and reading and not late:
-                return Verdict.DEAD
-            self._progress = progress
+        elif reading and now - self._deadline <= self._timeout / STEPS:
+            return Verdict.DEAD
+        else:
             self._deadline = now + self._timeout
         return None
 
@@ -126,11 +146,11 @@ class Keepalive:
         if now < self._next_ping:
             return None
         self._next_ping = now + self._interval
-        waiting = self._connection.pings
-        if self._deadline == NEVER:
-            self._progress = progress
-            self._deadline = now + self._timeout
-        return None if waiting else Verdict.PING
+        if self._deadline < NEVER and progress == self._progress:
+            return None  # silent since the last ping: the deadline decides
+        self._progress = progress
+        self._deadline = now + self._timeout
+        return Verdict.PING
 
     def _next_due(self, now: float) -> float:
         return min(self._next_ping, self._deadline, self._idle_at, now + self._idle / STEPS)

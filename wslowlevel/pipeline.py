@@ -48,7 +48,8 @@ class Incoming:
             if item.opcode & CONTROL:
                 yield item
             elif not self._begin(item):
-                self._count(item.payload)
+                if self._limit is not None and len(item.payload) > self._limit:
+                    raise errors.message_too_big(len(item.payload), self._limit)
                 yield item
             else:
                 payload = b"".join(self._undone(item.payload, True))
@@ -99,7 +100,7 @@ class Incoming:
     def _count(self, block: bytes) -> None:
         self._size += len(block)
         if self._limit is not None and self._size > self._limit:
-            raise errors.message_too_big(self._size, self._limit)
+            raise errors.too_big_when_undone(self._limit)
 
     def _left_of(self, item: Message | Chunk) -> tuple[int, int, int]:
         return rsv_bits(_rsv_of(item) & self._kept_rsv)

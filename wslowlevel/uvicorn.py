@@ -75,6 +75,7 @@ class WebSocketProtocol(Socket):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.transport = cast(asyncio.Transport, transport)  # as uvicorn's own classes have it
         self._client = get_remote_addr(self.transport)
         self._server_state.connections.add(self)  # type: ignore[arg-type] # uvicorn names its own classes
         self._trace("WebSocket connection made")
@@ -85,12 +86,6 @@ class WebSocketProtocol(Socket):
         self._trace("WebSocket connection lost")
         if self._session is not None:
             self._session.ended.set()
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        """As uvicorn's own classes have it."""
-        assert self._transport is not None
-        return self._transport
 
     @property
     def close_timeout(self) -> float:
@@ -109,9 +104,10 @@ class WebSocketProtocol(Socket):
         return None if timer is None or timer.cancelled() or is_over else timer
 
     def data_received(self, data: bytes) -> None:
-        """The request, whole, before this object is the transport's protocol; and frames of who has no other way."""
+        """Take the whole request, which comes before this object is the transport's protocol; after that, frames."""
         if self._session is None:
             self._request_received(data)
+            return
         while self._has_begun and data:
             lent = self.get_buffer(len(data))
             size = min(len(lent), len(data))
@@ -127,9 +123,19 @@ class WebSocketProtocol(Socket):
             self.refuse(error)
             return
         self._session = Session(self, request, self._config, self._server_state.default_headers)
+        if self._loop.get_task_factory() is None:
+            self._start_application(request)
+        else:
+            # An eager task factory would run the application at once, but until uvicorn has made this object the
+            # transport's protocol, pause_writing() would go to the HTTP protocol.
+            self._loop.call_soon(self._start_application, request)
+
+    def _start_application(self, request: Request) -> None:
+        assert self._session is not None
         task = self._loop.create_task(self._session.run(self._scope(request)))
-        self._server_state.tasks.add(task)
-        task.add_done_callback(self._server_state.tasks.discard)
+        if not task.done():
+            self._server_state.tasks.add(task)
+            task.add_done_callback(self._server_state.tasks.discard)
 
     def _received(self, messages: list[Any]) -> None:
         """A Close frame is answered when it comes, for an application may only send; messages before it stay."""
@@ -336,7 +342,7 @@ class Session:
         self._log("[accepted]")
         self._socket.send_head(head)
         self._socket.opened(agreed)
-        self._socket.configure(auto_pong=True, max_message_size=self._config.ws_max_size)
+        self._socket.configure(max_message_size=self._config.ws_max_size)
         self._accepted = True
 
     def _send_body(self, event: Event, response: Response) -> None:

@@ -40,6 +40,10 @@ cdef extern from *:
     Py_ssize_t ws_write(int descriptor, ws_iovec *pieces, int count) noexcept nogil
 
 
+cdef extern from "Python.h":
+    unsigned long PyThread_get_thread_ident() noexcept nogil
+
+
 cdef enum:
     IOV_MAX = 1024
 
@@ -48,6 +52,7 @@ cdef object _OPEN = State.OPEN
 cdef object _CLOSED = State.CLOSED
 cdef object _DONE = DONE
 cdef object _current_task = asyncio.current_task
+cdef object _get_running_loop = asyncio._get_running_loop
 cdef Py_ssize_t _JOIN_LIMIT = wire.JOIN_LIMIT
 cdef Py_ssize_t _READ_SIZE = wire.READ_SIZE
 cdef Py_ssize_t _MANY_MESSAGES = wire.MANY_MESSAGES
@@ -64,7 +69,8 @@ cdef class Stream:
 
     cdef public bint held, must_wait, _flush_is_due, _writing_paused, _transport_waits
     cdef readonly Py_ssize_t queued
-    cdef public Py_ssize_t _queued_heads, _written_in_turn
+    cdef public Py_ssize_t _written_in_turn
+    cdef public unsigned long _thread
     cdef public int _descriptor
     cdef Py_ssize_t _limit, _longest
     cdef list _frames
@@ -72,6 +78,7 @@ cdef class Stream:
 
     def __init__(self, connection, *, limit):
         self._loop = asyncio.get_running_loop()
+        self._thread = PyThread_get_thread_ident()
         self._connection = connection
         self._is_reading = True
         self._batches = []
@@ -165,6 +172,8 @@ cdef class Stream:
 
     cdef object _taken_batch(self):
         cdef list batch
+        if PyThread_get_thread_ident() != self._thread:
+            self._check_thread("get_messages")
         if not self._batches:
             if self._connection.state is not _OPEN:
                 self._raise_if_ended()
@@ -189,6 +198,10 @@ cdef class Stream:
 
     def send(self, frame):
         cdef Endpoint connection = self._connection
+        if PyThread_get_thread_ident() != self._thread or (
+            not self._flush_is_due and _get_running_loop() is not self._loop
+        ):
+            self._check_thread("send")
         # Nothing looks at whether there is one in a call past its own type: what is asked before does.
         if self.held or not connection.passing or not Endpoint.passes(connection, frame):
             return self._send_other(frame)
@@ -223,7 +236,7 @@ cdef class Stream:
         cdef Endpoint connection = self._connection
         if self.queued and self._transport is not None and connection.state is not _CLOSED:
             waiting = self._transport.get_write_buffer_size() if self._transport_waits else 0
-            Endpoint.note_written(connection, self.queued - self._queued_heads, self.queued + waiting)
+            Endpoint.note_waiting(connection, self.queued + waiting)
             self._write_chunks(self._take(), waiting)
         return 0
 
@@ -232,15 +245,16 @@ cdef class Stream:
 
     cdef int _write_chunks(self, list chunks, Py_ssize_t waiting) except -1:
         cdef list left = chunks
-        if self._transport.is_closing():
+        cdef object transport = self._transport
+        if transport.is_closing():
             return 0
         if not waiting and self._descriptor >= 0:
             left = _write_now(self._descriptor, chunks)
         self._transport_waits = bool(left)
         for chunk in left:
-            if self._transport.is_closing():
+            if transport.is_closing():
                 break
-            self._transport.write(chunk)
+            transport.write(chunk)
         return 0
 
     def _take_frames(self):
@@ -259,7 +273,7 @@ cdef class Stream:
 
     cdef int _drop(self) except -1:
         self._frames = []
-        self.queued = self._queued_heads = self._longest = 0
+        self.queued = self._longest = 0
         return 0
 
 

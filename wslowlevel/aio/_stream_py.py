@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from contextvars import Context, copy_context
+from threading import get_ident
 from typing import Any, cast, final
 
 from .. import errors
@@ -19,6 +20,8 @@ _IOV_MAX = 1024
 """Chunks that one writev takes, of Linux, the BSDs and macOS."""
 
 _NOTHING: Iterator[Any] = iter(())
+
+_get_running_loop = asyncio._get_running_loop
 
 
 class Stream:
@@ -38,12 +41,13 @@ class Stream:
     __slots__ = (
         *("_loop", "_connection", "_transport", "_has_begun", "_is_plain", "_is_reading", "_arrived", "_batches"),
         *("_undelivered", "_readable", "_on_message", "_failure", "held", "must_wait", "_limit", "_frames", "queued"),
-        *("_queued_heads", "_longest", "_flush_is_due", "_writing_paused", "_descriptor", "_transport_waits"),
-        *("_written_in_turn", "_sent"),
+        *("_longest", "_flush_is_due", "_writing_paused", "_descriptor", "_transport_waits"),
+        *("_written_in_turn", "_sent", "_thread"),
     )
 
     def __init__(self, connection: Connection, *, limit: int) -> None:
         self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()  # the thread in which the loop was seen running
         self._connection = connection
         self._transport: asyncio.Transport | None = None
 
@@ -62,7 +66,6 @@ class Stream:
         self._limit = limit
         self._frames: list[bytes] = []
         self.queued = 0
-        self._queued_heads = 0
         self._longest = 0
         self._written_in_turn = 0
         self._flush_is_due = False
@@ -150,8 +153,10 @@ class Stream:
             StopAsyncIteration: the connection is closed.
             ProtocolError, PayloadTooBig: the peer broke a rule or a limit.
             ConnectionLost: it ended without a Close frame.
-            RuntimeError: the opening handshake was not answered.
+            RuntimeError: the opening handshake was not answered, or this is not the thread of the event loop.
         """
+        if get_ident() != self._thread:
+            self._check_thread("get_messages")
         if not self._batches:
             if self._connection.state is not State.OPEN:
                 self._raise_if_ended()
@@ -180,6 +185,8 @@ class Stream:
 
     def send(self, frame: object) -> Awaitable[None]:
         """Queue a frame, see :func:`wslowlevel.send_factory`."""
+        if get_ident() != self._thread or not (self._flush_is_due or _get_running_loop() is self._loop):
+            self._check_thread("send")
         if self.held or not self._connection.passes(frame):
             return self._send_other(frame)
         self.enqueue(frame)  # type: ignore[arg-type] # only bytes pass
@@ -203,7 +210,7 @@ class Stream:
         transport, connection = self._transport, self._connection
         if self.queued and transport is not None and connection.state is not State.CLOSED:
             waiting = transport.get_write_buffer_size() if self._transport_waits else 0
-            connection.note_written(self.queued - self._queued_heads, self.queued + waiting)
+            connection.note_waiting(self.queued + waiting)
             self._write(self._take_frames(), waiting)
 
     def _write(self, chunks: Sequence[bytes], waiting: int) -> None:
@@ -235,9 +242,13 @@ class Stream:
 
     def _drop_frames(self) -> None:
         self._frames = []
-        self.queued = self._queued_heads = self._longest = 0
+        self.queued = self._longest = 0
 
     # -- What a subclass knows ----------------------------------------------------------------------------------------
+
+    def _check_thread(self, method: str) -> None:
+        """Raise RuntimeError if the event loop runs in another thread than the caller's; store the thread otherwise."""
+        raise NotImplementedError
 
     def _early_buffer(self) -> memoryview:
         """Memory to receive into while it is not known yet how to receive."""

@@ -18,12 +18,13 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import suppress
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..connection import Connection, Counters, State
-from ..errors import ConnectionLost, InvalidHandshake
+from ..errors import ConnectionLost, InvalidHandshake, wrong_thread
 from ..extensions import Extension
-from ..frames import prepare_websocket_frame
+from ..frames import prepare_close_frame_payload, prepare_websocket_frame
 from ..http1 import Response, encode_response, response_to
 from ..pipeline import Outgoing
 from ..wire import CONTROL, JOIN_LIMIT, CloseCode, Opcode
@@ -64,6 +65,7 @@ class Duplex(Stream, ABC):
         self._ended = False
         self._over = False
         self._taken = NOTHING
+        self._peername: Any = None  # kept because transports may forget it when the connection is lost
         self.role = role
 
         self._lane: Lane | None = None
@@ -115,16 +117,16 @@ class Duplex(Stream, ABC):
         return held + self.queued + (self._transport.get_write_buffer_size() if self._transport else 0)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """What the transport knows: "peername", "sockname", "socket", "ssl_object" (see asyncio's transports).
+        """Return information about the transport: "peername", "sockname", "socket", "ssl_object" (see asyncio).
 
-        Once the connection is gone, asyncio's transports still know it, and those of uvloop give the default.
+        It never raises. After the connection is lost, "peername" is still known and everything else is `default`.
         """
-        if self._transport is None:
-            return default
-        try:
-            return self._transport.get_extra_info(name, default)
-        except (OSError, ValueError):  # uvloop asks the system, about a descriptor that is closed
-            return default
+        value = default
+        if self._transport is not None:
+            # uvloop raises OSError and ValueError for a closed descriptor, asyncio AttributeError after TLS has ended.
+            with suppress(Exception):
+                value = self._transport.get_extra_info(name, default)
+        return self._peername if value is default and name == "peername" and self._peername is not None else value
 
     # -- In -----------------------------------------------------------------------------------------------------------
 
@@ -134,6 +136,7 @@ class Duplex(Stream, ABC):
         Raises:
             RuntimeError: the opening handshake was answered already.
         """
+        self._check_thread("use")
         if self._answered or self._configured:
             raise RuntimeError("a socket takes another connection before its opening handshake only")
         self._connection = connection
@@ -144,6 +147,7 @@ class Duplex(Stream, ABC):
         Raises:
             RuntimeError: that was done before.
         """
+        self._check_thread("get_messages_factory")
         if self._configured:
             raise RuntimeError("the factory of messages, or of chunks, was already called for this socket")
         self._connection.configure(**options)
@@ -255,11 +259,14 @@ class Duplex(Stream, ABC):
         return Sent(self)
 
     def _send(self, frame: bytes) -> None:
-        connection = self._connection
-        connection.note_send(frame)
+        self._connection.note_send(frame)
+        self._enqueue_noted(frame)
+
+    def _enqueue_noted(self, frame: bytes) -> None:
+        """Queue a frame that the connection has noted as sent; after a Close frame, wait for the peer's, or end."""
         self.enqueue(frame)
-        if not connection.may_send:
-            self._end() if connection.ended else self._start_close_timer()
+        if not self._connection.may_send:
+            self._end() if self._connection.ended else self._start_close_timer()
 
     def send_message(
         self, payload: str | Buffer, *, is_utf8: bool = False, compress: bool | None = None
@@ -269,6 +276,7 @@ class Duplex(Stream, ABC):
         connection = self._connection
         if connection.passing and not (self.held or connection.extensions or is_utf8) and len(data) < JOIN_LIMIT:
             return self.send(prepare_websocket_frame(data, opcode=opcode, mask_key=connection.mask_key))
+        self._check_thread("send_message")
         if self._lane is not None and self._connection.may_send:
             return self._hold(lambda: self._send_message(data, opcode, compress), len(data))
         self._send_message(data, opcode, compress)
@@ -290,6 +298,7 @@ class Duplex(Stream, ABC):
         compress: bool | None = None,
     ) -> None:
         """Send a message in chunks, see :func:`wslowlevel.send_chunks_factory`."""
+        self._check_thread("send_chunks")
         self._connection.check_may_send()
         lane = Lane(self._lane)
         self._take_lane(lane)
@@ -351,9 +360,9 @@ class Duplex(Stream, ABC):
             ConnectionLost, RuntimeError: as `send`.
             TypeError, ValueError: a payload that is not bytes, is too long, or still waits for its answer.
         """
-        frame = self._connection.ping(payload)
+        self._check_thread("ping")
+        self._enqueue_noted(self._connection.ping(payload))
         sent = next(reversed(self._connection.pings))
-        self.send(frame)
         answer = self._pings[sent] = self._loop.create_future()
         return answer
 
@@ -374,18 +383,14 @@ class Duplex(Stream, ABC):
 
     def send_head(self, head: bytes) -> Sent:
         """Queue the answer to the opening handshake, which `opened` is to follow."""
+        self._check_thread("send_handshake")
         if self._answered:
             raise RuntimeError("the opening handshake was already answered")
         if self._connection.state is State.CLOSED:
             raise self._connection.lost()
         self._answered = True
-        self._enqueue_head(head)
-        return Sent(self)
-
-    def _enqueue_head(self, head: bytes) -> None:
-        """HTTP goes the way of the frames, and does not count as what passed over the connection."""
-        self._queued_heads += len(head)
         self.enqueue(head)
+        return Sent(self)
 
     def refuse(self, error: InvalidHandshake) -> None:
         """Answer the opening handshake with an HTTP error, unless it was answered before, and end the connection.
@@ -401,31 +406,42 @@ class Duplex(Stream, ABC):
         Raises:
             ValueError: a status or a header that cannot be sent; nothing was.
         """
+        self._check_thread("refuse")
         if not self._answered and not self._ended:
             answer = encode_response(response)
             self._answered = True
-            self._enqueue_head(answer)
+            self.enqueue(answer)
             self._end()
 
     def close(self, code: int | None = None, reason: str = "") -> None:
         """Begin the closing handshake, or end it: send a Close frame unless one was sent (RFC 6455 §7.1.2).
 
         Args:
-            code: see :func:`wslowlevel.prepare_close_frame_payload`; by default the code that the peer sent, or 1000.
+            code: see :func:`wslowlevel.prepare_close_frame_payload`; by default the code and the reason that the peer
+                sent, or 1000.
             reason: why, for people.
 
         Raises:
             TypeError, ValueError: a code or a reason that may not be sent.
         """
+        self._check_thread("close")
         if code is None:
-            code = self.received[0] if self.received else CloseCode.NORMAL_CLOSURE
-            code = CloseCode.NORMAL_CLOSURE if code == CloseCode.NO_STATUS_RECEIVED else code
-        frame = self._connection.close_frame(code, reason)
+            code, reason = self._default_close(reason)
         if self._connection.may_send:
-            self.send(frame)
+            self._enqueue_noted(self._connection.close_frame(code, reason))
+        else:
+            prepare_close_frame_payload(code, reason)  # a caller's mistake is reported all the same
+
+    def _default_close(self, reason: str) -> tuple[int, str]:
+        """Return the code and the reason of the peer's Close frame, 1000 if it has none."""
+        received = self.received
+        if received is None or received[0] == CloseCode.NO_STATUS_RECEIVED:
+            return CloseCode.NORMAL_CLOSURE, reason
+        return received[0], reason or received[1]
 
     def abort(self) -> None:
         """Drop the connection at once, and with it what waits to be sent (RFC 6455 §7.1.7)."""
+        self._check_thread("abort")
         self._drop_frames()
         if self._transport is not None and not self._over:
             self._transport.abort()
@@ -482,6 +498,16 @@ class Duplex(Stream, ABC):
         for timer in (self._close_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
+        self._transport = None  # asyncio's TLS transports raise AttributeError for nearly any use after the loss
+
+    def _check_thread(self, method: str) -> None:
+        """Raise RuntimeError if the event loop runs in another thread than the caller's; store the thread otherwise.
+
+        A loop may run in one thread after the other, and a call is harmless while it does not run at all.
+        """
+        if asyncio._get_running_loop() is not self._loop and self._loop.is_running():
+            raise wrong_thread(method)
+        self._thread = get_ident()
 
     # -- What a subclass knows ----------------------------------------------------------------------------------------
 

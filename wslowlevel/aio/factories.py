@@ -6,7 +6,7 @@ A socket is what `serve` hands to its handler, or the (StreamReader, StreamWrite
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, TypeVar
 
 from ..codec import Chunk, Message
 from ..errors import InvalidHandshake
@@ -21,6 +21,8 @@ from .streams import StreamPair, StreamSocket
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+T = TypeVar("T")
 
 AnySocket = Socket | StreamPair
 Send = Callable[[bytes | bytearray | memoryview], Awaitable[None]]
@@ -52,7 +54,7 @@ def get_messages_factory(
     require_mask: bool = True,
     allow_rsv: int = 0,
     auto_close: bool = True,
-    auto_pong: bool = False,
+    auto_pong: bool = True,
 ) -> Callable[[], AsyncIterator[Message]]:
     """Begin to read messages from a socket (RFC 6455 §6.2); once for each socket.
 
@@ -61,9 +63,9 @@ def get_messages_factory(
         max_in_memory_store_size: bytes that one message may have, None for no limit; 16 MiB by default.
         max_frame_size, max_fragments, strict, require_mask, allow_rsv: see
             :class:`wslowlevel.codec.MessageDecoder`.
-        auto_close: whether to answer a Close frame with its own code, and a violation with the code that names it.
-            False leaves both to the caller.
-        auto_pong: whether to answer pings, before they are handed out.
+        auto_close: whether to answer a Close frame with its own code and reason, and a violation with the code that
+            names it. False leaves both to the caller.
+        auto_pong: whether to answer pings, True by default; they are handed out all the same.
 
     Returns:
         `get_messages`. ``async for message in get_messages()`` hands out everything that arrives, pings, pongs and
@@ -86,8 +88,7 @@ def get_messages_factory(
         require_mask=require_mask,
         allow_rsv=allow_rsv,
     )
-    messages: AsyncIterator[Message] = Items(duplex)
-    return lambda: messages
+    return _Getter("get_messages_factory", Items(duplex))
 
 
 def handle_messages_factory(
@@ -100,7 +101,7 @@ def handle_messages_factory(
     require_mask: bool = True,
     allow_rsv: int = 0,
     auto_close: bool = True,
-    auto_pong: bool = False,
+    auto_pong: bool = True,
 ) -> Callable[[Callable[[Message], object]], Awaitable[None]]:
     """Begin to read messages from a socket, to be handed to a function; once for each socket.
 
@@ -144,7 +145,7 @@ def get_chunks_factory(
     require_mask: bool = True,
     allow_rsv: int = 0,
     auto_close: bool = True,
-    auto_pong: bool = False,
+    auto_pong: bool = True,
 ) -> Callable[[], AsyncIterator[Chunk]]:
     """Begin to read messages from a socket in chunks, as they arrive, never whole in memory (RFC 6455 §5.4); once for
     each socket.
@@ -178,8 +179,7 @@ def get_chunks_factory(
         require_mask=require_mask,
         allow_rsv=allow_rsv,
     )
-    chunks: AsyncIterator[Chunk] = Items(duplex)
-    return lambda: chunks
+    return _Getter("get_chunks_factory", Items(duplex))
 
 
 def send_factory(socket: AnySocket) -> Send:
@@ -262,6 +262,22 @@ def send_handshake(
     sent = duplex.send_head(head)
     duplex.opened(agreed)
     return sent
+
+
+class _Getter(Generic[T]):
+    """The function that a factory returns: every call returns the same iterator."""
+
+    def __init__(self, factory: str, items: AsyncIterator[T]) -> None:
+        self._factory = factory
+        self._items = items
+
+    def __call__(self) -> AsyncIterator[T]:
+        return self._items
+
+    def __aiter__(self) -> NoReturn:
+        raise TypeError(
+            f"{self._factory}() returns a function: call it, `async for item in {self._factory}(socket)():`"
+        )
 
 
 def _duplex(socket: object) -> Duplex:

@@ -96,7 +96,7 @@ class Server:
         self.arriving: WeakSet[HttpProtocol] = WeakSet()
         self.requests: set[HttpProtocol] = set()
         self.refused: set[HttpProtocol] = set()
-        self._connections: dict[asyncio.Task[None], Socket] = {}
+        self._connections: set[ServerSocket] = set()
 
     @property
     def sockets(self) -> tuple[Any, ...]:
@@ -177,7 +177,7 @@ class Server:
         self._let_go_of_signals()
         for request in self._http():
             request.drop_unless_complete()
-        for socket in self._connections.values():
+        for socket in self._connections:
             socket.close(code, reason)
         timeout = self.policy.close_timeout if close_timeout is None else close_timeout
         await self._see_off(self._others(), timeout)
@@ -200,17 +200,18 @@ class Server:
         """The ends of all connections but the one whose handler asks."""
         asking = asyncio.current_task()
         gone = {request.gone for request in self._http() if request.task is not asking}
-        return gone.union(task for task in self._connections if task is not asking)
+        return gone.union(socket.handler for socket in self._connections if socket.handler not in (asking, None))
 
     def _drop(self, leaving: Collection[asyncio.Future[None]]) -> None:
         for request in self._http():
             if request.gone in leaving:
                 request.drop()
-        for task, socket in self._connections.items():
-            if task in leaving:
+        for socket in self._connections:
+            handler = socket.handler
+            if handler is not None and handler in leaving:
                 socket.refuse(SHUTTING_DOWN)
                 socket.abort()
-                task.cancel()
+                handler.cancel()
 
     async def _start(self) -> Server:
         async with self._starting:
@@ -265,15 +266,17 @@ class Server:
         socket = ServerSocket(self, head)
         transport.set_protocol(socket)
         socket.connection_made(transport)
+        self._connections.add(socket)  # before the task is made: an eager one runs the handler at once
         task = asyncio.create_task(self._run(request, socket, head))
-        self._connections[task] = socket
-        task.add_done_callback(self._connections.pop)
+        socket.handler = task
+        task.add_done_callback(lambda _: self._connections.discard(socket))
 
-    async def _run(self, request: Request, socket: Socket, head: bytes) -> None:
+    async def _run(self, request: Request, socket: ServerSocket, head: bytes) -> None:
+        socket.handler = asyncio.current_task()
         try:
             await socket.finish(await self._handle(request, socket, head))
         except asyncio.CancelledError:
-            socket.abort()
+            socket._close_without_waiting()
             raise
 
     async def _handle(self, request: Request, socket: Socket, head: bytes) -> int | None:
@@ -289,9 +292,14 @@ class Server:
 
 
 class ServerSocket(Socket):
-    """A connection of a server, which is told of the server's end even where its opening handshake comes later."""
+    """A connection of a server, which is closed with the server even if its opening handshake is answered later.
+
+    Attributes:
+        handler: the task that runs the caller's handler.
+    """
 
     def __init__(self, server: Server, head: bytes) -> None:
+        self.handler: asyncio.Task[None] | None = None
         policy = server.policy
         super().__init__("server", early=head, close_timeout=policy.close_timeout, timeouts=policy.timeouts)
         self._server = server
@@ -433,6 +441,7 @@ class HttpProtocol(asyncio.Protocol):
             self.task = asyncio.create_task(self._respond(request))
 
     async def _respond(self, request: Request) -> None:
+        self.task = asyncio.current_task()  # an eager task runs before create_task() returns it
         try:
             self._answer(await self._response(request))
         except (Exception, asyncio.CancelledError) as error:

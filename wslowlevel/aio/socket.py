@@ -95,15 +95,27 @@ class Socket(Duplex, asyncio.BufferedProtocol):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close, with 1000, or 1011 after an exception, and wait until the connection is gone; cancelled, drop it."""
+        """Close with 1000, or with 1011 after an exception, and wait until the connection is gone.
+
+        After a cancellation, send a Close frame with 1001, best effort, and wait for nothing.
+        """
         if isinstance(error, asyncio.CancelledError):
-            self.abort()
+            self._close_without_waiting()
             return
         try:
             await self.finish(None if error is None or not self.is_open else CloseCode.INTERNAL_ERROR)
         except asyncio.CancelledError:
             self.abort()
             raise
+
+    def _close_without_waiting(self) -> None:
+        """Send a Close frame with 1001 if one can still be sent, best effort, and drop the connection.
+
+        The frame is written at once; a peer that reads too slowly to take it sees 1006.
+        """
+        self.close(CloseCode.GOING_AWAY)
+        self.flush()
+        self.abort()
 
     async def wait_closed(self) -> None:
         """Wait until the connection is gone.
@@ -113,7 +125,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         the peer's Close frame are answered.
         """
         if not self._configured and self.state in (State.OPEN, State.CLOSING):
-            self.configure(auto_pong=True, chunks=True)
+            self.configure(chunks=True)
             self._drops_messages = True
         if self._drops_messages and not self._readable.is_awaited:
             with suppress(StopAsyncIteration, WebSocketError):
@@ -133,6 +145,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         Raises:
             TypeError, ValueError: a code or a reason that may not be sent.
         """
+        self._check_thread("finish")
         self.wind_down(code, reason)
         await self.wait_closed()
 
@@ -152,6 +165,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._peername = transport.get_extra_info("peername")
         self._descriptor = descriptor_of(self._transport)
         self._transport_waits = True  # what was written before
         self._sent = Sent(self)
@@ -262,18 +276,17 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         What is queued is written before this returns: whoever sends to many sockets in one turn of the event loop
         spares each of them the flush at its end.
         """
-        if self.queued or self._writing_paused or self._lane is not None or frame[0] & CONTROL:
+        if self.queued or self._writing_paused or self._lane or self._transport is None or frame[0] & CONTROL:
             if self.buffered >= limit:
                 return False
             self.send(frame)
             self.flush()
             return True
-        assert self._transport is not None
         waiting = self._transport.get_write_buffer_size() if self._transport_waits else 0
         if waiting >= limit:
             return False
         self._connection.note_send(frame)
-        self._connection.note_written(len(frame), waiting + len(frame))
+        self._connection.note_waiting(waiting + len(frame))
         self._write([frame], waiting)
         return True
 
@@ -335,6 +348,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         Raises:
             TypeError, ValueError: a value that is no positive number.
         """
+        self._check_thread("keep_alive")
         self._timeouts = Timeouts(ping_interval, ping_timeout, idle_timeout)
         self._watch_from_now()
 
@@ -362,14 +376,15 @@ class Socket(Duplex, asyncio.BufferedProtocol):
             self._give_up(f"no sign of life for {self._timeouts.ping_timeout:g} s after a ping")
         else:
             if verdict is Verdict.PING:
-                self.send(self._connection.ping())
+                self.enqueue(keepalive.ping())
             self._watch_again(keepalive)
 
     def _progress(self) -> tuple[int, int, int]:
         """How often reading was taken up again, the bytes that came, and those that left while others wait behind."""
         counters = self._connection.counters
         waiting = self._transport.get_write_buffer_size() if self._transport else 0
-        return self._resumed, counters.bytes_received, counters.bytes_sent - waiting if waiting else 0
+        left = counters.bytes_sent - self.queued - waiting if waiting else 0
+        return self._resumed, counters.bytes_received, left
 
     def _give_up(self, why: str) -> None:
         self.close(CloseCode.INTERNAL_ERROR, why)  # which may still reach a peer that reads and does not answer

@@ -32,6 +32,7 @@ class StreamSocket(Duplex):
         self._receiving = False
         self._reader, self._writer = pair
         self._transport = cast(asyncio.Transport, self._writer.transport)
+        self._peername = self._writer.get_extra_info("peername")
         # Whoever brings a pair may have sent the 101 answer without us.
         self._connection.open()
 
@@ -73,6 +74,14 @@ class StreamSocket(Duplex):
     ) -> Awaitable[None]:
         self._notice_end()
         return super().send_message(payload, is_utf8=is_utf8, compress=compress)
+
+    def ping(self, payload: bytes | None = None) -> asyncio.Future[float]:
+        self._notice_end()
+        return super().ping(payload)
+
+    def close(self, code: int | None = None, reason: str = "") -> None:
+        self._notice_end()
+        super().close(code, reason)
 
     def _notice_end(self) -> None:
         """Whom the pair belongs to may have closed it."""
