@@ -42,7 +42,7 @@ class Load:
     async def member(self, room: int, number: int) -> None:
         _, opened = await connect(f"ws://127.0.0.1:{self._port}/room/r{room}")
         async with opened:
-            get_messages, send_message = get_messages_factory(opened, auto_pong=True), send_message_factory(opened)
+            get_messages, send_message = get_messages_factory(opened), send_message_factory(opened)
             ours = f"{number} ".ljust(125, "x")
             async for message in get_messages():
                 if message.opcode == Opcode.TEXT:

@@ -35,7 +35,7 @@ async def serve_wslowlevel() -> int:
     data = (Opcode.TEXT, Opcode.BINARY)
 
     async def on_upgrade(request: Any, socket: Any, _head: bytes) -> None:
-        get_messages = get_messages_factory(socket, auto_pong=True, max_in_memory_store_size=MAX_SIZE)
+        get_messages = get_messages_factory(socket, max_in_memory_store_size=MAX_SIZE)
         send = send_factory(socket)
         send_handshake(request, socket)
         async for message in get_messages():
@@ -60,7 +60,7 @@ async def serve_wslowlevel_handle() -> int:
     data = (Opcode.TEXT, Opcode.BINARY)
 
     async def on_upgrade(request: Any, socket: Any, _head: bytes) -> None:
-        handle_messages = handle_messages_factory(socket, auto_pong=True, max_in_memory_store_size=MAX_SIZE)
+        handle_messages = handle_messages_factory(socket, max_in_memory_store_size=MAX_SIZE)
         send = send_factory(socket)
         send_handshake(request, socket)
 
@@ -80,7 +80,7 @@ async def serve_wslowlevel_at_once() -> int:
     data = (Opcode.TEXT, Opcode.BINARY)
 
     async def on_upgrade(request: Any, socket: Any, _head: bytes) -> None:
-        get_messages = get_messages_factory(socket, auto_pong=True, max_in_memory_store_size=MAX_SIZE)
+        get_messages = get_messages_factory(socket, max_in_memory_store_size=MAX_SIZE)
         send = send_factory(socket)
         send_handshake(request, socket)
         async for message in get_messages():

@@ -34,7 +34,7 @@ async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     request = await asyncio.wait_for(read_request(reader), 10)
-    get_messages = get_messages_factory((reader, writer), auto_pong=True)
+    get_messages = get_messages_factory((reader, writer))
     send = send_factory((reader, writer))
     await send_handshake(request, (reader, writer))
     try:

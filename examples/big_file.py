@@ -86,7 +86,7 @@ async def receive_text(chunks: AsyncIterator[Chunk]) -> str:
 
 
 async def on_upgrade(request: Request, socket: Socket, _head: bytes) -> None:
-    chunks = get_chunks_factory(socket, auto_pong=True)()
+    chunks = get_chunks_factory(socket)()
     send_message = send_message_factory(socket)
     send_handshake(request, socket)
     with tempfile.TemporaryFile() as file:
@@ -119,7 +119,7 @@ async def up_and_down(uri: str, size: int, file: IO[bytes]) -> None:
     digest = fill(file, size)
     columns = (TextColumn("{task.description:8}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     _, socket = await connect(uri)
-    chunks = get_chunks_factory(socket, auto_pong=True)()
+    chunks = get_chunks_factory(socket)()
     async with socket:
         with Progress(*columns) as progress:
             up, down = (progress.add_task(name, total=size * MIB, start=False) for name in ("upload", "download"))

@@ -61,7 +61,7 @@ async def on_upgrade(request: Request, socket: Socket, _head: bytes) -> None:
     target = request.target
     if not re.fullmatch("/room/[a-z0-9-]{1,32}", target):
         raise InvalidHandshake("a room is /room/ and 1 to 32 of a-z, 0-9 and -", 404)
-    get_messages = get_messages_factory(socket, max_in_memory_store_size=MAX_BYTES, auto_pong=True)
+    get_messages = get_messages_factory(socket, max_in_memory_store_size=MAX_BYTES)
     send_handshake(request, socket, extensions=[PerMessageDeflate()])
     name = ""
     room: Room = {}

@@ -103,7 +103,7 @@ async def talk(uri: str, trusted: ssl.SSLContext | None) -> None:
     agreed = response.headers.get("Sec-WebSocket-Extensions", "no extensions")
     print(f"connected to {uri}, {agreed}", file=sys.stderr)
     async with socket:
-        get_messages = get_messages_factory(socket, auto_pong=True)
+        get_messages = get_messages_factory(socket)
         sender = asyncio.create_task(send_lines(socket))
         try:
             async for message in get_messages():

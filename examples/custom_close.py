@@ -30,7 +30,7 @@ from wslowlevel import (
 
 
 async def on_upgrade(request: Request, socket: Socket, _head: bytes) -> None:
-    get_messages = get_messages_factory(socket, auto_close=False, auto_pong=True)
+    get_messages = get_messages_factory(socket, auto_close=False)
     send = send_factory(socket)
     send_handshake(request, socket)
 

@@ -92,7 +92,7 @@ class XZlibFactory(ExtensionFactory):
 
 
 async def on_upgrade(request: Request, socket: Socket, _head: bytes) -> None:
-    get_messages = get_messages_factory(socket, max_in_memory_store_size=1024 * 1024, auto_pong=True)
+    get_messages = get_messages_factory(socket, max_in_memory_store_size=1024 * 1024)
     send_message = send_message_factory(socket)
     send_handshake(request, socket, extensions=[XZlibFactory()])
     async for message in get_messages():

@@ -42,7 +42,7 @@ def inspect(payload: bytes) -> str:
 
 
 async def on_upgrade(request: Request, socket: Socket, _head: bytes) -> None:
-    get_messages = get_messages_factory(socket)  # auto_pong is off by default
+    get_messages = get_messages_factory(socket, auto_pong=False)
     send = send_factory(socket)
     send_handshake(request, socket)
     async for message in get_messages():

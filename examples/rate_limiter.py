@@ -48,7 +48,7 @@ class TokenBucket:
 
 
 async def on_upgrade(request: Request, socket: Socket, _head: bytes) -> None:
-    get_messages = get_messages_factory(socket, auto_pong=True)
+    get_messages = get_messages_factory(socket)
     send = send_factory(socket)
     bucket = TokenBucket(RATE, BURST)
     send_handshake(request, socket)

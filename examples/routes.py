@@ -33,7 +33,7 @@ PAGE = b"""<!doctype html>
 
 async def echo(request: Request, socket: Socket) -> None:
     """Send back what comes, until the client closes."""
-    get_messages = get_messages_factory(socket, auto_pong=True)
+    get_messages = get_messages_factory(socket)
     send = send_factory(socket)
     send_handshake(request, socket)
     async for message in get_messages():

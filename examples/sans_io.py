@@ -48,7 +48,7 @@ def accept(sock: socket.socket, request: Request) -> Connection:
     offered = request.headers.get_all("Sec-WebSocket-Extensions")
     answer, extensions = accept_extensions(offered, [PerMessageDeflate()])
     sock.sendall(accept_request(request, [("Sec-WebSocket-Extensions", answer)] if answer else []))
-    connection = Connection(role="server", auto_pong=True)
+    connection = Connection(role="server")
     connection.open(extensions)
     return connection
 

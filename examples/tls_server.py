@@ -30,7 +30,7 @@ from wslowlevel import (
 
 
 async def on_upgrade(request: Request, socket: Socket, _head: bytes) -> None:
-    get_messages = get_messages_factory(socket, auto_pong=True)
+    get_messages = get_messages_factory(socket)
     send_message = send_message_factory(socket)
     send_handshake(request, socket)
     async for message in get_messages():

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 
+from . import servers
+
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -62,7 +64,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--no-codec", action="store_true", help="leave out the tests that run both backends whatever is chosen"
     )
+    parser.addoption("--eager-tasks", action="store_true", help="start every task eagerly, as eager_task_factory does")
     parser.addoption("--slow", action="store_true", help="run the tests too that take too long for every run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    servers.eager_tasks = config.getoption("--eager-tasks")
 
 
 COMPARES_BOTH = {"fuzz", "test_foreign.py"}

@@ -10,7 +10,8 @@ import sys
 import sysconfig
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from contextvars import Context
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -46,6 +47,9 @@ if sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL
     LOOPS["uvloop"] = TRANSPORTS["uvloop"] = uvloop.new_event_loop
     TRANSPORTS["aiofastnet"] = lambda: aiofastnet.patch_loop(asyncio.new_event_loop())
 
+eager_tasks = False
+"""Whether every loop of `run` starts its tasks eagerly; set by ``pytest --eager-tasks``."""
+
 both_loops = pytest.mark.parametrize("loop_kind", LOOPS)
 """Runs a test on each loop: it takes `loop_kind`, and hands it to `run`."""
 
@@ -58,6 +62,8 @@ def run(loop_kind: str, coroutine: Coroutine[Any, Any, T]) -> T:
     unseen: list[dict[str, Any]] = []
     loop = TRANSPORTS[loop_kind]()
     loop.set_exception_handler(lambda _, context: unseen.append(context))
+    if eager_tasks:
+        loop.set_task_factory(cast(Any, eager_task_factory))
     try:
         result = loop.run_until_complete(asyncio.wait_for(coroutine, TIMEOUT))
         left = asyncio.all_tasks(loop)
@@ -69,6 +75,44 @@ def run(loop_kind: str, coroutine: Coroutine[Any, Any, T]) -> T:
     assert not left, f"tasks left behind: {left}"
     assert not unseen, f"errors in the loop: {unseen}"
     return result
+
+
+def eager_task_factory(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], **options: Any
+) -> asyncio.Task[T]:
+    """Run the first step of a task when it is made: asyncio's own factory, or the same for CPython 3.10 and 3.11."""
+    factory = getattr(asyncio, "eager_task_factory", _start_eagerly)
+    task: asyncio.Task[T] = factory(loop, coroutine, **options)
+    return task
+
+
+def _start_eagerly(
+    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], **options: Any
+) -> asyncio.Task[T]:
+    if not loop.is_running():
+        return asyncio.Task(coroutine, loop=loop, **options)
+    outer = asyncio.current_task(loop)
+    steps: list[Callable[[], None]] = []
+
+    class FirstStep:
+        """Takes the place of the loop while the task schedules its first step."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(loop, name)
+
+        def call_soon(self, step: Callable[[], None], *, context: Context) -> None:
+            steps.append(lambda: context.run(step))
+
+    task = asyncio.tasks._PyTask(coroutine, loop=FirstStep(), **options)  # type: ignore[attr-defined]
+    task._loop = loop
+    if outer is not None:
+        asyncio.tasks._leave_task(loop, outer)
+    try:
+        steps[0]()
+    finally:
+        if outer is not None:
+            asyncio.tasks._enter_task(loop, outer)
+    return cast("asyncio.Task[T]", task)
 
 
 async def _cancel_others() -> None:

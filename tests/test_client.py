@@ -91,7 +91,7 @@ def test_a_conversation_with_our_own_server(loop_kind: str) -> None:
             socket.close(4000, "done")
             assert [message.opcode async for message in messages] == [Opcode.CLOSE]
             await socket.wait_closed()
-            assert (socket.sent, socket.received) == ((4000, "done"), (4000, ""))
+            assert (socket.sent, socket.received) == ((4000, "done"), (4000, "done"))
 
     run(loop_kind, main())
 

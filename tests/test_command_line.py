@@ -361,7 +361,7 @@ def test_each_frame_is_reported_as_it_stood_on_the_wire(codec: str) -> None:
         (Opcode.BINARY, "82 7e 00 c8", bytes(range(32)).hex(" "), 2),
         (Opcode.PONG, "8a 07", "from us", None),
         (Opcode.PING, "89 0a", "wslowlevel", None),
-        (Opcode.CLOSE, "88 02", "4001", None),
+        (Opcode.CLOSE, "88 08", "4001 enough", None),
     }
     assert [each["time"] for each in reports] == sorted(each["time"] for each in reports)
 

@@ -224,7 +224,7 @@ def test_an_echo_server_answers_what_came_right_before_the_close(name: str, back
             assert [(frame.opcode, frame.payload) for frame in frames[-3:]] == [
                 (Opcode.TEXT, b"one"),
                 (Opcode.TEXT, b"two"),
-                (Opcode.CLOSE, b"\x0f\xa0"),
+                (Opcode.CLOSE, b"\x0f\xa0reason"),
             ]
 
     with running(name, backend) as example:

@@ -107,9 +107,9 @@ def test_everything_arrives_in_order_and_it_ends_after_close(loop_kind: str, apa
 
     async def client(raw: RawClient) -> None:
         await send_apart(raw, EVERYTHING if apart else [b"".join(EVERYTHING) + masked(Opcode.TEXT, b"too late")])
-        assert await raw.read_close() == (1001, "")
+        assert await raw.read_close() == (1001, "bye")
 
-    run_pair(loop_kind, collector(seen, errors), client)
+    run_pair(loop_kind, collector(seen, errors, auto_pong=False), client)
     assert seen == SEEN
     assert errors == []
 
@@ -123,7 +123,7 @@ def test_byte_by_byte(loop_kind: str) -> None:
         await send_apart(raw, [data[i : i + 1] for i in range(len(data))])
         assert await raw.read_close() == (1000, "")
 
-    run_pair(loop_kind, collector(seen, []), client)
+    run_pair(loop_kind, collector(seen, [], auto_pong=False), client)
     assert [payload for _, payload in seen] == [b"a", b"bc", b"p", b"d", b"\x03\xe8"]
 
 
@@ -132,11 +132,11 @@ def test_what_comes_right_behind_the_handshake(loop_kind: str) -> None:
     seen: list[Seen] = []
 
     async def main() -> None:
-        async with serving(collector(seen, [])) as server:
+        async with serving(collector(seen, [], auto_pong=False)) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             raw = RawClient(reader, writer)
             await raw.upgrade(behind=b"".join(EVERYTHING))
-            assert await raw.read_close() == (1001, "")
+            assert await raw.read_close() == (1001, "bye")
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
@@ -211,7 +211,7 @@ def test_messages_that_were_compressed(loop_kind: str) -> None:
     seen: list[bytes] = []
 
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
-        handle_messages, send_message = handle_messages_factory(socket), send_message_factory(socket)
+        handle_messages, send_message = handle_messages_factory(socket, auto_pong=False), send_message_factory(socket)
         send_handshake(request, socket, extensions=[PerMessageDeflate()])
         assert socket.extensions
 
@@ -281,7 +281,7 @@ def test_over_a_pair_of_streams(loop_kind: str) -> None:
             assert (await raw.read_frame()).payload == payload
         await raw.send(b"".join(EVERYTHING))
         frames = [frame.payload for frame in await raw.read_frames()]
-        assert frames == [b"ab", b"last", b"\x03\xe9"]
+        assert frames == [b"p", b"ab", b"last", b"\x03\xe9bye"]
 
     run_stream_pair(loop_kind, handler, client)
     assert seen == [*((int(Opcode.TEXT), payload) for payload in (b"one", b"two", b"three")), *SEEN]
@@ -315,7 +315,7 @@ def test_what_the_function_raises_comes_out_and_the_connection_ends(loop_kind: s
     raised: list[BaseException] = []
 
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
-        handle_messages = handle_messages_factory(socket)
+        handle_messages = handle_messages_factory(socket, auto_pong=False)
         send_handshake(request, socket)
         try:
             await handle_messages(failing)
@@ -356,7 +356,7 @@ def test_what_follows_a_message_that_failed_is_for_the_next_call(
     raised: list[BaseException] = []
 
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
-        handle_messages = handle_messages_factory(socket)
+        handle_messages = handle_messages_factory(socket, auto_pong=False)
         send_handshake(request, socket)
         for _ in range(4):
             with pytest.raises(type(error)) as caught:
@@ -385,7 +385,7 @@ def test_a_failure_keeps_nothing(loop_kind: str, ping: str) -> None:
 
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
         sockets.append(weakref.ref(socket))
-        handle_messages = handle_messages_factory(socket)
+        handle_messages = handle_messages_factory(socket, auto_pong=False)
         send_handshake(request, socket)
 
         def fail(message: Message) -> None:
@@ -413,7 +413,7 @@ def test_cancelled_it_goes_on_from_there(loop_kind: str) -> None:
     seen: list[bytes] = []
 
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
-        handle_messages = handle_messages_factory(socket)
+        handle_messages = handle_messages_factory(socket, auto_pong=False)
         send_handshake(request, socket)
         turns = 0
         while socket.received is None or socket.sent is None:
@@ -444,7 +444,7 @@ def test_cancelled_in_the_turn_of_a_message(loop_kind: str, ping: str) -> None:
     seen: list[bytes] = []
 
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
-        handle_messages = handle_messages_factory(socket)
+        handle_messages = handle_messages_factory(socket, auto_pong=False)
         send_handshake(request, socket)
 
         def on_message(message: Message) -> None:
@@ -477,7 +477,7 @@ def test_what_may_be_done_once(loop_kind: str) -> None:
     seen: list[bytes] = []
 
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
-        handle_messages = handle_messages_factory(socket)
+        handle_messages = handle_messages_factory(socket, auto_pong=False)
         for factory in (handle_messages_factory, get_messages_factory):
             with pytest.raises(RuntimeError, match="already called"):
                 factory(socket)
@@ -505,7 +505,7 @@ def test_the_function_sees_the_context_of_the_task(loop_kind: str, ping: str) ->
     seen: list[str] = []
 
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
-        handle_messages = handle_messages_factory(socket)
+        handle_messages = handle_messages_factory(socket, auto_pong=False)
         send_handshake(request, socket)
         variable.set("the handler's")
 
@@ -612,7 +612,7 @@ def test_a_function_that_ends_the_connection(loop_kind: str, ping: str, ending: 
     ended: list[BaseException | None] = []
 
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
-        handle_messages, send = handle_messages_factory(socket), send_factory(socket)
+        handle_messages, send = handle_messages_factory(socket, auto_pong=False), send_factory(socket)
         send_handshake(request, socket)
 
         def on_message(message: Message) -> None:
@@ -655,7 +655,7 @@ def test_a_task_made_by_the_function_may_wait(loop_kind: str) -> None:
     tasks: list[Awaitable[None]] = []
 
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
-        handle_messages, send = handle_messages_factory(socket), send_factory(socket)
+        handle_messages, send = handle_messages_factory(socket, auto_pong=False), send_factory(socket)
         send_handshake(request, socket)
 
         async def reply(payload: bytes) -> None:

@@ -234,6 +234,7 @@ def test_a_new_message_inside_a_fragmented_one_is_refused(loop_kind: str, opcode
                 masked(opcode, b"intruder", fin=fin),
                 masked(Opcode.CONTINUATION, b"lo"),
             )
+            assert (await client.read_frame()).opcode == Opcode.PONG
             code, _ = await client.read_close()
             error = await recorder.ended.get()
         assert recorder.payloads == [b"ping"]

@@ -412,7 +412,7 @@ async def cancel_this_task() -> None:
 
 
 @both_loops
-def test_a_handler_that_is_cancelled_drops_its_connection_only(
+def test_cancelled_handler_closes_its_own_connection_only_with_1001(
     loop_kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
@@ -427,7 +427,7 @@ def test_a_handler_that_is_cancelled_drops_its_connection_only(
         async with serving(handler) as server, upgraded(server.port) as other:
             async with upgraded(server.port, target="/cancel") as client:
                 await client.send(masked(Opcode.TEXT, b"go"))
-                assert await dropped(client) == b""
+                assert await dropped(client) == prepare_websocket_frame(b"\x03\xe9", opcode=Opcode.CLOSE)
             await other.send(masked(Opcode.TEXT, b"still here"))
             assert (await other.read_frame()).payload == b"still here"
             assert server.connections == 1

@@ -428,7 +428,9 @@ def test_everything_that_arrives_is_handed_out(loop_kind: str) -> None:
             masked_close(1001, b"bye"),
             masked(Opcode.TEXT, b"after the end"),
         )
-        assert await raw.read_close() == (1001, "")
+        pong = await raw.read_frame()
+        assert (pong.opcode, pong.payload) == (Opcode.PONG, b"p")
+        assert await raw.read_close() == (1001, "bye")
 
     run_pair(loop_kind, collector(collected, errors), client)
     assert [(message.opcode, message.payload) for message in collected] == [

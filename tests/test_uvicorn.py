@@ -153,7 +153,7 @@ def test_control_frames(loop_kind: str) -> None:
             answer = await client.read_frame()
             assert (answer.opcode, answer.payload) == (Opcode.PONG, b"?")
             await client.send(masked_close(4000, b"bye"))
-            assert await client.read_close() == (4000, "")
+            assert await client.read_close() == (4000, "bye")
         assert app.events == [
             {"type": "websocket.receive", "text": "t"},
             {"type": "websocket.disconnect", "code": 4000, "reason": "bye"},

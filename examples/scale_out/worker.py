@@ -41,7 +41,7 @@ class Worker:
         name = request.target
         if not re.fullmatch("/room/[a-z0-9-]{1,32}", name):
             raise InvalidHandshake("a room is /room/ and 1 to 32 of a-z, 0-9 and -", 404)
-        get_messages = get_messages_factory(socket, max_in_memory_store_size=MAX_BYTES, auto_pong=True)
+        get_messages = get_messages_factory(socket, max_in_memory_store_size=MAX_BYTES)
         send_message = send_message_factory(socket)
         await send_handshake(request, socket)
         self.rooms.setdefault(name, set()).add(socket)

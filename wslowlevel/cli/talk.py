@@ -139,7 +139,7 @@ def remark(text: str) -> None:
 
 async def print_messages(socket: Socket) -> None:
     """Text messages as lines, binary ones as their bytes."""
-    async for message in get_messages_factory(socket, auto_pong=True)():
+    async for message in get_messages_factory(socket)():
         if not message.opcode & CONTROL:
             end = b"\n" if message.opcode == Opcode.TEXT else b""
             sys.stdout.buffer.write(message.payload + end)
@@ -209,7 +209,7 @@ def closing(socket: Socket) -> Iterator[None]:
 async def show_frames(socket: Socket, show: Show) -> None:
     """A line for each frame, with its bits; of a compressed one, what it was before."""
     start, size, is_first = b"", 0, True
-    async for chunk in get_chunks_factory(socket, auto_pong=True)():
+    async for chunk in get_chunks_factory(socket)():
         if chunk.frame_started:
             start, size, is_first = b"", 0, bool(chunk.message_started)
         start += chunk.payload[: KEPT - len(start)]
