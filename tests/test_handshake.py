@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -11,8 +12,15 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection
 from wsproto.events import Request as WsprotoRequest
 
-from wslowlevel import Headers, InvalidHandshake, Request, choose_subprotocol, parse_extensions
-from wslowlevel.extensions import Extension, ExtensionFactory, Parameters
+from wslowlevel import (
+    Headers,
+    InvalidHandshake,
+    PerMessageDeflate,
+    Request,
+    choose_subprotocol,
+    parse_extensions,
+)
+from wslowlevel.extensions import Extension, ExtensionFactory, Parameters, check_factories
 from wslowlevel.handshake import (
     accept_key,
     accept_request,
@@ -22,7 +30,7 @@ from wslowlevel.handshake import (
     generate_key,
     is_websocket_upgrade,
 )
-from wslowlevel.http1 import HandshakeResponse, HeadersLike, ResponseReader, parse_request
+from wslowlevel.http1 import HandshakeResponse, HeadersLike, HeadLimits, ResponseReader, parse_request
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -167,8 +175,8 @@ def test_headers_that_are_not_a_collection_are_rejected(headers: object) -> None
     [
         ("X-Name", ValueError, 'must be "Name: value"'),
         ("", ValueError, 'must be "Name: value"'),
-        (": value", ValueError, "must be a token, not ''"),
-        ("X Name: value", ValueError, "must be a token, not 'X Name'"),
+        (": value", ValueError, "must be a token, got no characters"),
+        ("X Name: value", ValueError, "must be a token, got ' ' at index 1"),
         ("X-Name: a\r\nX-Other: b", ValueError, "visible ASCII"),
         (("X-Name", "a\nb"), ValueError, "visible ASCII"),
         (("X-Name\r\n", "a"), ValueError, "must be a token"),
@@ -191,6 +199,25 @@ def test_a_header_that_may_not_stand_there(header: object, kind: type[Exception]
     asked = request(("Sec-WebSocket-Protocol", "chat, superchat"), ("Sec-WebSocket-Extensions", "x-mine; a=1"))
     with pytest.raises(kind, match=text):
         accept_request(asked, [header])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "s3cr3t",
+        "Cookie s3cr3t: x",
+        "Cookie: s3cr3t\r\nX: y",
+        ("Authorization", "Bearer s3cr3t\n"),
+        ("Authorization", b"Bearer s3cr3t"),
+        ("Authorization", "Bearer", "s3cr3t"),
+        ["Authorization", "s3cr3t"],
+        b"Cookie: s3cr3t",
+    ],
+)
+def test_no_error_of_a_header_shows_its_value(header: object) -> None:
+    with pytest.raises((TypeError, ValueError), match="header") as caught:
+        encode_request("h", key="dGhlIHNhbXBsZSBub25jZQ==", headers=[header])  # type: ignore[list-item]
+    assert "s3cr3t" not in str(caught.value)
 
 
 def test_the_offered_may_be_chosen() -> None:
@@ -576,3 +603,79 @@ def test_header_fields() -> None:
 def test_a_request_shows_what_it_is() -> None:
     assert "'/chat'" in repr(request())
     assert replace(request(), target="/other").target == "/other"
+
+
+# -- Limits of the caller ---------------------------------------------------------------------------------------------
+
+LARGE = HeadLimits(max_header_line=100_000, max_headers=300, max_head_size=150_000)
+
+
+def head_of(*lines: str) -> bytes:
+    return "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode()
+
+
+def padded(size: int) -> bytes:
+    """Return a head of so many bytes."""
+    rest = size - len(head_of("X: " + "y" * 90_000, "X: "))
+    return head_of("X: " + "y" * 90_000, "X: " + "y" * rest)
+
+
+AT_LIMITS: dict[str, tuple[Callable[[int], bytes], int, str]] = {
+    "line": (lambda size: head_of("X: " + "y" * (size - 3)), 100_000, "line of over 100000 bytes: max_header_line"),
+    "number": (lambda number: head_of(*["X: y"] * number), 300, "over 300 header lines: max_headers"),
+    "head": (padded, 150_000, "head of over 150000 bytes: max_head_size"),
+}
+
+
+@pytest.mark.parametrize("step", [1000, None])
+@pytest.mark.parametrize(("head", "limit", "text"), AT_LIMITS.values(), ids=AT_LIMITS)
+def test_an_answer_at_a_limit_of_the_caller_passes_and_one_over_it_does_not(
+    head: Callable[[int], bytes], limit: int, text: str, step: int | None
+) -> None:
+    for size in (limit, limit + 1):
+        reader = ResponseReader(limits=LARGE)
+        data = head(size)
+        width = step or len(data)
+        pieces = [data[start : start + width] for start in range(0, len(data), width)]
+        if size > limit:
+            with pytest.raises(InvalidHandshake, match=text):
+                for piece in pieces:
+                    reader.feed(piece)
+        else:
+            for piece in pieces:
+                reader.feed(piece)
+            assert reader.response is not None
+            assert reader.response.status == 200
+
+
+@pytest.mark.parametrize("connects", [False, True])
+def test_an_answer_in_tls_says_which_scheme_to_use(connects: bool) -> None:
+    reader = ResponseReader(connects=connects)
+    with pytest.raises(InvalidHandshake, match="use https:// for the proxy" if connects else "use wss://"):
+        for byte in b"\x15\x03\x03\x00\x02\x02\x46":
+            reader.feed(bytes([byte]))
+
+
+# -- Extension factories ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("extensions", "text"),
+    [
+        ("permessage-deflate", "iterable of ExtensionFactory instances, got str"),
+        (PerMessageDeflate(), "got PerMessageDeflate: pass a list"),
+        (PerMessageDeflate, r"got PerMessageDeflate: pass \[PerMessageDeflate\(\)\]"),
+        (None, "got NoneType"),
+        ([PerMessageDeflate], r"got the class PerMessageDeflate: pass PerMessageDeflate\(\)"),
+        (["permessage-deflate"], "must contain ExtensionFactory instances, got str"),
+        ([PerMessageDeflate(), None], "got NoneType"),
+    ],
+)
+def test_extensions_that_are_no_factories_are_a_type_error_with_a_remedy(extensions: object, text: str) -> None:
+    with pytest.raises(TypeError, match=f"extensions .*{text}"):
+        check_factories(extensions)  # type: ignore[arg-type]
+
+
+def test_extension_factories_pass_as_a_tuple() -> None:
+    deflate = PerMessageDeflate()
+    assert check_factories(iter([deflate])) == (deflate,)

@@ -89,6 +89,27 @@ class ExtensionFactory(ABC):
         """
 
 
+def check_factories(extensions: Iterable[ExtensionFactory]) -> tuple[ExtensionFactory, ...]:
+    """Return the extension factories of the caller.
+
+    Raises:
+        TypeError: not an iterable, or an item is not an ExtensionFactory; a class instead of an instance, for example.
+    """
+    if isinstance(extensions, (str, bytes)) or not isinstance(extensions, Iterable):
+        hint = f": pass [{extensions.__name__}()]" if isinstance(extensions, type) else ": pass a list"
+        got = extensions.__name__ if isinstance(extensions, type) else type(extensions).__name__
+        raise TypeError(f"extensions must be an iterable of ExtensionFactory instances, got {got}{hint}")
+    factories = tuple(extensions)
+    for factory in factories:
+        if isinstance(factory, type):
+            raise TypeError(
+                f"extensions must contain instances, got the class {factory.__name__}: pass {factory.__name__}()"
+            )
+        if not isinstance(factory, ExtensionFactory):
+            raise TypeError(f"extensions must contain ExtensionFactory instances, got {type(factory).__name__}")
+    return factories
+
+
 # -- Negotiation (RFC 6455 §9.1) --------------------------------------------------------------------------------------
 
 

@@ -5,14 +5,14 @@ The parsing is h11's; the limits are ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from http import HTTPStatus
 from typing import TypeAlias
 
 import h11
 
-from .errors import InvalidHandshake, not_an_integer, shown
+from .errors import InvalidHandshake, not_an_integer
 
 MAX_HEADERS_SIZE = 64 * 1024
 """Bytes of a request line, or a status line, and its headers together."""
@@ -69,6 +69,12 @@ class HeadLimits:
                 raise not_an_integer(limit.name, value)
             if value < 1:
                 raise ValueError(f"{limit.name} must be 1 or more, got {value}")
+
+
+DEFAULT_HEAD_LIMITS = HeadLimits()
+
+_TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
+"""Beginnings of TLS records, an alert and a handshake message: type and major version (RFC 8446 §5.1)."""
 
 
 # -- Requests and responses -------------------------------------------------------------------------------------------
@@ -264,6 +270,7 @@ class ResponseReader:
     Args:
         connects: whether it is the answer of a proxy to CONNECT instead, where 200 to 299 do what 101 does elsewhere
             (RFC 9110 §9.3.6).
+        limits: on the head of the answer.
 
     Attributes:
         response: status and headers, None until they are complete. Answers before the final one, 100 to 199 without
@@ -273,12 +280,13 @@ class ResponseReader:
         complete: whether nothing more is needed.
     """
 
-    def __init__(self, *, connects: bool = False) -> None:
+    def __init__(self, *, connects: bool = False, limits: HeadLimits = DEFAULT_HEAD_LIMITS) -> None:
         self.response: HandshakeResponse | None = None
         self.body = b""
         self.early = b""
         self.complete = False
-        self._head = _Head()
+        self._head = _Head(limits)
+        self._connects = connects
         self._http = h11.Connection(h11.CLIENT)
         # What h11 has to know of the request to understand its answer.
         upgrade = [] if connects else [("Connection", "Upgrade"), ("Upgrade", "websocket")]
@@ -307,6 +315,9 @@ class ResponseReader:
     def _read_heads(self, data: bytes) -> bytes:
         """Take in what arrived, to the end of the final head; what came behind that is returned."""
         self._head.add(data)
+        if self._head.is_tls():
+            remedy = "use https:// for the proxy" if self._connects else "use wss://"
+            raise _malformed(f"it is TLS and not HTTP: {remedy}")
         while self.response is None:
             head = self._head.take()
             if head is None:
@@ -341,7 +352,8 @@ class ResponseReader:
 class _Head:
     """Heads, each up to and with an empty line; every line is judged as it comes, and looked at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: HeadLimits) -> None:
+        self._limits = limits
         self._data = bytearray()
         self._searched = 0
         self._line = 0
@@ -352,17 +364,21 @@ class _Head:
         """Take in what arrived."""
         self._data += data
 
+    def is_tls(self) -> bool:
+        """Tell whether the head begins like a TLS record, which no HTTP message does."""
+        return self._data.startswith(_TLS_RECORDS)
+
     def take(self) -> bytes | None:
         """Take out the head if it is complete."""
         while (end := self._data.find(b"\n", self._searched)) >= 0:
-            self._judge(end)
+            self._judge(end, end + 1)
             empty = bytes(self._data[self._line : end]) in (b"", b"\r")
             self._searched = self._line = end + 1
             self._lines += 1
             if empty:
                 return self._take_out()
         self._searched = len(self._data)
-        self._judge(self._searched)
+        self._judge(self._searched, self._searched)
         return None
 
     def rest(self) -> bytes:
@@ -371,13 +387,15 @@ class _Head:
         self._data.clear()
         return rest
 
-    def _judge(self, end: int) -> None:
-        if end - self._line > MAX_HEADER_LINE:
-            raise _malformed(f"a line of over {MAX_HEADER_LINE} bytes")
-        if self._lines > MAX_HEADERS + 1:
-            raise _malformed(f"over {MAX_HEADERS} header lines")
-        if self._size + end > MAX_HEADERS_SIZE:
-            raise _malformed(f"a head of over {MAX_HEADERS_SIZE} bytes")
+    def _judge(self, end: int, size: int) -> None:
+        """Check a line that ends at an index, or that is incomplete, and a head of so many bytes."""
+        limits = self._limits
+        if end - self._line - self._data.endswith(b"\r", self._line, end) > limits.max_header_line:
+            raise _over(f"a line of over {limits.max_header_line} bytes", "max_header_line")
+        if self._lines > limits.max_headers + 1:
+            raise _over(f"over {limits.max_headers} header lines", "max_headers")
+        if self._size + size > limits.max_head_size:
+            raise _over(f"a head of over {limits.max_head_size} bytes", "max_head_size")
 
     def _take_out(self) -> bytes:
         head = bytes(self._data[: self._line])
@@ -389,6 +407,10 @@ class _Head:
 
 def _malformed(text: str) -> InvalidHandshake:
     return InvalidHandshake(f"malformed answer: {text}", 502, body=b"")
+
+
+def _over(text: str, parameter: str) -> InvalidHandshake:
+    return InvalidHandshake(f"answer has {text}: {parameter} allows no more", 502, body=b"")
 
 
 # -- Lists in headers (RFC 9110 §5.6) ---------------------------------------------------------------------------------
@@ -431,19 +453,37 @@ def parse_header_line(header: str | tuple[str, str]) -> tuple[str, str]:
         TypeError: neither of the two.
         ValueError: a name that is no token, or a value with a line break or another control character.
     """
+    # No error shows a value: it may be a cookie or a password.
     if isinstance(header, str):
         name, colon, value = header.partition(":")
         if not colon:
-            raise ValueError(f'header must be "Name: value", not {shown(header)}')
+            raise ValueError(f'header must be "Name: value", got {len(header)} characters without a colon')
     elif isinstance(header, tuple) and len(header) == 2 and all(isinstance(part, str) for part in header):
         name, value = header
     else:
-        raise TypeError(f"header must be a string or a pair of strings, not {shown(header)}")
+        got = (
+            f"({', '.join(type(part).__name__ for part in header)})"
+            if isinstance(header, tuple)
+            else type(header).__name__
+        )
+        raise TypeError(f"header must be a string or a pair of strings, got {got}")
     value = value.strip(" \t")
     if not is_token(name):
-        raise ValueError(f"header name must be a token, not {shown(name)}")
-    if any(
-        character != "\t" and not " " <= character <= "~" and not "\x80" <= character <= "\xff" for character in value
-    ):
-        raise ValueError(f"header value must be visible ASCII or Latin-1, not {shown(value)}")
+        raise ValueError(f"header name must be a token, got {_fault_of(name, _TOKEN.__contains__)}")
+    if not all(map(_is_field_character, value)):
+        raise ValueError(
+            f"header value of {name} must be visible ASCII or Latin-1, got {_fault_of(value, _is_field_character)}"
+        )
     return name, value
+
+
+def _is_field_character(character: str) -> bool:
+    return character == "\t" or " " <= character <= "~" or "\x80" <= character <= "\xff"
+
+
+def _fault_of(text: str, allowed: Callable[[str], bool]) -> str:
+    """Return the first character that is not allowed, as an error text shows it."""
+    for index, character in enumerate(text):
+        if not allowed(character):
+            return f"{character!r} at index {index}"
+    return "no characters"
