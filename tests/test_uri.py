@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
+from urllib.parse import urlsplit
+
 import pytest
 
-from wslowlevel.uri import ProxyURI, WebSocketURI, parse_proxy, parse_uri
+from wslowlevel.uri import ProxyURI, WebSocketURI, parse_proxy, parse_uri, without_userinfo
 
 BASIC = "Basic dXNlcjpwYXNz"
 """user:pass (RFC 7617 §2)."""
@@ -46,11 +49,12 @@ def test_the_parts_of_a_uri(uri: str, secure: bool, host: str, port: int, resour
     [
         ("", "must be scheme://host"),
         ("example.com", "must be scheme://host"),
-        ("localhost:8765", "must be scheme://host"),
+        ("localhost:8765", "must be scheme://host.*, not 'localhost:8765': start it with ws://"),
         ("ws:example.com", "must be scheme://host"),
         ("ws:///path", "must be scheme://host"),
         ("//h/", "must be scheme://host"),
-        ("http://h/", "schemes ws, wss, not 'http'"),
+        ("http://h/", "schemes ws, wss, not 'http': use ws://"),
+        ("HTTPS://h/", "schemes ws, wss, not 'HTTPS': use wss://"),
         ("wsx://h/", "schemes ws, wss, not 'wsx'"),
         ("ws://h/#a", "fragment '#a'"),
         ("ws://h/#", "fragment '#'"),
@@ -61,7 +65,7 @@ def test_the_parts_of_a_uri(uri: str, secure: bool, host: str, port: int, resour
         ("ws://h:8x/", "must be scheme://host"),
         ("ws://h:-1/", "must be scheme://host"),
         ("ws://h:٣/", "must be scheme://host"),
-        ("ws://a b/", "space or a control character"),
+        ("ws://a b/", "space or a control character at index 6: 'ws://a b/'"),
         ("ws://h/a b", "space or a control character"),
         (" ws://h/", "space or a control character"),
         ("ws://h/\r\nX: y", "space or a control character"),
@@ -94,9 +98,17 @@ def test_what_is_no_websocket_uri(uri: str, text: str) -> None:
         parse_uri(uri)
 
 
-@pytest.mark.parametrize("uri", [b"ws://h/", None, 5])
-def test_a_uri_is_text(uri: object) -> None:
-    with pytest.raises(TypeError, match="uri must be str, not"):
+@pytest.mark.parametrize(
+    ("uri", "text"),
+    [
+        (b"ws://h/", "not bytes: decode it first"),
+        (None, "not NoneType: pass text, like"),
+        (5, "not int: pass text, like"),
+        (urlsplit("ws://h/"), 'not SplitResult: pass text, like "ws://host:port"'),
+    ],
+)
+def test_a_uri_that_is_not_text_is_a_type_error_with_a_remedy(uri: object, text: str) -> None:
+    with pytest.raises(TypeError, match=f"uri must be str, {text}"):
         parse_uri(uri)  # type: ignore[arg-type]
 
 
@@ -190,6 +202,7 @@ def test_a_redirect_from_an_ipv6_address() -> None:
         ("socks5://H:1080/", ("socks5", "h", 1080, None, None)),
         ("SOCKS5H://[::1]:1080", ("socks5h", "::1", 1080, None, None)),
         ("http://user:p%40ss@h:80", ("http", "h", 80, "user", "p@ss")),
+        ("https://user:p%40ss@h:443", ("https", "h", 443, "user", "p@ss")),
     ],
 )
 def test_the_parts_of_a_proxy(proxy: str, parts: tuple[str, str, int, str | None, str | None]) -> None:
@@ -201,9 +214,9 @@ def test_the_parts_of_a_proxy(proxy: str, parts: tuple[str, str, int, str | None
 @pytest.mark.parametrize(
     ("proxy", "text"),
     [
-        ("h:3128", "scheme://host"),
-        ("https://h:3128", "schemes http, socks5, socks5h, not 'https'"),
-        ("socks4://h:1080", "schemes http, socks5, socks5h, not 'socks4'"),
+        ("h:3128", "scheme://host.*: start it with http://"),
+        ("ws://h:3128", "schemes http, https, socks5, socks5h, not 'ws': use http://"),
+        ("socks4://h:1080", "schemes http, https, socks5, socks5h, not 'socks4'"),
         ("http://h", "port from 1 to 65535, not ''"),
         ("http://h:", "port from 1 to 65535, not ''"),
         ("http://h:80/p", "ends with its port"),
@@ -221,3 +234,116 @@ def test_what_is_no_proxy(proxy: str, text: str) -> None:
 def test_a_proxy_is_text() -> None:
     with pytest.raises(TypeError, match="proxy must be str, not bytes"):
         parse_proxy(b"http://h:80")  # type: ignore[arg-type]
+
+
+# -- Secrets ----------------------------------------------------------------------------------------------------------
+
+SECRET = "s3cr3t"
+
+MALFORMED = [
+    "{}://user:S/x@h:80",
+    "{}://user:S?x@h:80",
+    "{}://user:S#x@h:80",
+    "{}://user:x/S@h:80",
+    "{}://user:1#S@h:80",
+    "{}://user:99999?S@h:80",
+    "{}://user:S@x@h:80",
+    "{}://S@x:y@h:80",
+    "{}://user:x//S@h:80",
+    "{}://user:S[x]@h:80",
+    "{}://user:[S]@h:80",
+    "{}://[S]:x@h:80",
+    "{}://user:S|@h:80",
+    "{}://user:S%FF@h:80",
+    "{}://user:S%00@h:80",
+    "{}://us%3AerS:x@h:80",
+    "{}://user:S \u00fc@h:80",
+    "{}://user:S\n@h:80",
+    "{}://user:S@h:0",
+    "{}://user:S@h:99999",
+    "{}://user:S@h:x",
+    "{}://user:S@h|:80",
+    "{}://user:S@h:80/ x",
+    "{}://user:S@[::x]:80",
+    "x{}://user:S@h:80",
+    "{}:user:S@h:80",
+    "{}:/user:S@h:80",
+    "user:S@h:80",
+    "user:S//x@h:80",
+    "//user:S@h:80",
+    "S@h:80",
+    "{}://user:S@h:80#f",
+    "{}://h:80/ ?token=S",
+]
+
+
+def shown_by(error: BaseException) -> str:
+    """Return every text that a log or a debugger shows of an error and of those that led to it."""
+    texts = ["".join(traceback.format_exception(type(error), error, error.__traceback__))]
+    pending: list[BaseException | None] = [error]
+    while pending:
+        each = pending.pop()
+        if each is not None:
+            texts += [str(each), repr(each)]
+            pending += [each.__cause__, None if each.__suppress_context__ else each.__context__]
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize("uri", MALFORMED)
+def test_no_error_of_a_uri_shows_its_user_name_password_or_query(uri: str) -> None:
+    given = uri.format("ws").replace("S", SECRET)
+    with pytest.raises(ValueError, match="uri") as caught:
+        parse_uri(given)
+    assert SECRET not in shown_by(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5"])
+@pytest.mark.parametrize("uri", MALFORMED)
+def test_no_error_of_a_proxy_shows_its_user_name_or_password(uri: str, scheme: str) -> None:
+    given = uri.format(scheme).replace("S", SECRET)
+    with pytest.raises(ValueError, match="proxy") as caught:
+        parse_proxy(given)
+    assert SECRET not in shown_by(caught.value)
+
+
+@pytest.mark.parametrize("location", [uri for uri in MALFORMED if "?" not in uri])
+def test_no_error_of_a_location_shows_its_user_name_or_password(location: str) -> None:
+    given = location.format("http").replace("S", SECRET)
+    try:
+        parse_uri("ws://h/").redirected(given)
+    except ValueError as error:
+        assert SECRET not in shown_by(error)
+
+
+@pytest.mark.parametrize("credentials", ["S:x", "x:S", "S"])
+def test_no_repr_shows_user_name_or_password(credentials: str) -> None:
+    userinfo = credentials.replace("S", SECRET)
+    assert SECRET not in repr(parse_uri(f"ws://{userinfo}@h/"))
+    assert SECRET not in repr(parse_proxy(f"http://{userinfo}@h:80"))
+
+
+@pytest.mark.parametrize("password", ["p%C3%A4ss", "x" * 256])
+def test_credentials_that_socks_cannot_send_are_refused(password: str) -> None:
+    with pytest.raises(ValueError, match="255 ASCII characters for SOCKS"):
+        parse_proxy(f"socks5://user:{password}@h:80")
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("ws://h/p?q", "ws://h/p?q"),
+        ("ws://u:p@h/p", "ws://h/p"),
+        ("http://user:s3/cret@proxy:3128", "http://proxy:3128"),
+        ("http://u:a@b?c#d@proxy:3128", "http://proxy:3128"),
+        ("//u:p@h", "//h"),
+        ("u:p@h:80", "h:80"),
+        ("u:p//x@h:80", "h:80"),
+        ("http:u:p@h", "h"),
+        ("ws://u:p\n@h", "ws://h"),
+        ("", ""),
+        ("@", ""),
+        ("x" * 100_000, "x" * 100_000),
+    ],
+)
+def test_without_userinfo_removes_everything_before_the_last_at_sign(uri: str, shown: str) -> None:
+    assert without_userinfo(uri) == shown

@@ -17,7 +17,7 @@ PORTS = {"ws": 80, "wss": 443}
 OF_HTTP = {"http": "ws", "https": "wss"}
 """A redirect names the resource as HTTP does."""
 
-PROXIES = ("http", "socks5", "socks5h")
+PROXIES = ("http", "https", "socks5", "socks5h")
 """Schemes of proxies; socks5h leaves it to the proxy to look up the host."""
 
 _URI = re.compile(
@@ -27,6 +27,15 @@ _URI = re.compile(
     r"(?::(?P<port>[0-9]{0,5}))?"
     r"(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?(?P<fragment>#.*)?"
 )
+
+_START = re.compile(r"(?:[^:/@]*:)?//")
+"""What precedes the user name of a URI."""
+
+_REMEDIES = {
+    "uri": {"http": "ws", "https": "wss"},
+    "proxy": {"ws": "http", "wss": "https"},
+}
+"""The scheme to use instead of one that is often confused with it."""
 
 _HOST = re.compile(r"[0-9A-Za-z._-]+")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
@@ -76,12 +85,23 @@ class WebSocketURI:
         """
         _check_characters("Location", location)
         if not location.isascii():
-            raise ValueError(f"Location must be ASCII, not {shown(_without_userinfo(location))}")
-        joined = urljoin(self.origin + self.resource_name, location.partition("#")[0])
+            raise ValueError(f"Location must be ASCII, not {_shown_uri(location)}")
+        try:
+            joined = urljoin(self.origin + self.resource_name, location.partition("#")[0])
+        except ValueError:  # its text may contain a piece of a password
+            raise ValueError(
+                f"Location may have brackets only around an IPv6 address, not as in {_shown_uri(location)}"
+            ) from None
         scheme, colon, rest = joined.partition(":")
-        uri = parse_uri(OF_HTTP.get(scheme.lower(), scheme) + colon + rest)
+        try:
+            uri = parse_uri(OF_HTTP.get(scheme.lower(), scheme) + colon + rest)
+        except ValueError:
+            if "@" not in location:
+                raise
+            # What is left without the fragment may end inside a password.
+            raise ValueError(f"Location must be a URI, not {_shown_uri(location)}") from None
         if uri.authorization is not None:
-            raise ValueError(f"Location has a user name: {shown(_without_userinfo(location))}")
+            raise ValueError(f"Location has a user name: {_shown_uri(location)}")
         return replace(uri, authorization=self.authorization) if uri.origin == self.origin else uri
 
 
@@ -98,7 +118,7 @@ class ProxyURI:
     scheme: str
     host: str
     port: int
-    username: str | None = None
+    username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
 
     @property
@@ -119,20 +139,21 @@ def parse_uri(uri: str) -> WebSocketURI:
     """
     parts = _take_apart("uri", uri, tuple(PORTS))
     if parts["fragment"] is not None:
-        raise ValueError(f"uri has the fragment {shown(parts['fragment'])}: none is allowed (RFC 6455 §3)")
+        raise ValueError(f"uri has the fragment {_shown_part(uri, parts['fragment'])}: none is allowed (RFC 6455 §3)")
     scheme = parts["scheme"].lower()
     resource_name = (parts["path"] or "/") + (f"?{parts['query']}" if parts["query"] else "")
     return WebSocketURI(
         secure=scheme == "wss",
-        host=_parse_host("uri", parts["host"]),
-        port=_parse_port("uri", parts["port"] or str(PORTS[scheme])),
+        host=_parse_host("uri", uri, parts["host"]),
+        port=_parse_port("uri", uri, parts["port"] or str(PORTS[scheme])),
         resource_name=_NOT_ASCII.sub(lambda found: _percent_encoded(found[0]), resource_name),
         authorization=None if parts["userinfo"] is None else _basic(*_credentials("uri", parts["userinfo"])),
     )
 
 
 def parse_proxy(proxy: str) -> ProxyURI:
-    """Take the URI of a proxy apart: ``http://[user:password@]host:port``, or the same with socks5 or socks5h.
+    """Take the URI of a proxy apart: ``http://[user:password@]host:port``, or the same with https, socks5 or
+    socks5h.
 
     Raises:
         TypeError: not a `str`.
@@ -140,53 +161,95 @@ def parse_proxy(proxy: str) -> ProxyURI:
     """
     parts = _take_apart("proxy", proxy, PROXIES)
     if parts["path"] not in (None, "/") or parts["query"] is not None or parts["fragment"] is not None:
-        raise ValueError(f"proxy ends with its port, not as in {shown(_without_userinfo(proxy))}")
+        raise ValueError(f"proxy ends with its port, not as in {_shown_uri(proxy)}")
     username, password = (None, None) if parts["userinfo"] is None else _credentials("proxy", parts["userinfo"])
-    port = _parse_port("proxy", parts["port"] or "")
-    return ProxyURI(parts["scheme"].lower(), _parse_host("proxy", parts["host"]), port, username, password)
+    # RFC 1929 §2 has one byte for the length; python-socks writes ASCII.
+    if parts["scheme"].lower().startswith("socks") and any(
+        len(each) > 255 or not each.isascii() for each in (username or "", password or "")
+    ):
+        raise ValueError("proxy must have a user name and a password of at most 255 ASCII characters for SOCKS")
+    port = _parse_port("proxy", proxy, parts["port"] or "")
+    return ProxyURI(parts["scheme"].lower(), _parse_host("proxy", proxy, parts["host"]), port, username, password)
 
 
 # -- The parts of a URI -----------------------------------------------------------------------------------------------
 
 
 def _take_apart(name: str, uri: str, schemes: tuple[str, ...]) -> dict[str, Any]:
-    """The groups of _URI, those that are missing None; errors do not show the password."""
+    """Return the groups of _URI, None for those that are missing; errors do not show user name and password."""
     if not isinstance(uri, str):
-        raise TypeError(f"{name} must be str, not {type(uri).__name__}")
+        hint = (
+            "decode it first" if isinstance(uri, (bytes, bytearray)) else f'pass text, like "{schemes[0]}://host:port"'
+        )
+        raise TypeError(f"{name} must be str, not {type(uri).__name__}: {hint}")
     _check_characters(name, uri)
     match = _URI.fullmatch(uri)
     if match is None:
-        raise ValueError(f"{name} must be scheme://host:port and what follows, not {shown(_without_userinfo(uri))}")
-    if match["scheme"].lower() not in schemes:
-        raise ValueError(f"{name} must have one of the schemes {', '.join(schemes)}, not {shown(match['scheme'])}")
+        hint = "" if "://" in uri else f": start it with {schemes[0]}://"
+        raise ValueError(f"{name} must be scheme://host:port and what follows, not {_shown_uri(uri)}{hint}")
+    scheme = match["scheme"].lower()
+    if scheme not in schemes:
+        remedy = _REMEDIES[name].get(scheme)
+        hint = "" if remedy is None else f": use {remedy}://"
+        raise ValueError(
+            f"{name} must have one of the schemes {', '.join(schemes)}, not {shown(match['scheme'])}{hint}"
+        )
     return match.groupdict()
 
 
 def _check_characters(name: str, text: str) -> None:
-    if " " in text or not text.isprintable():
-        raise ValueError(f"{name} has a space or a control character: {shown(_without_userinfo(text))}")
+    for index, character in enumerate(text):
+        if character == " " or not character.isprintable():
+            raise ValueError(f"{name} has a space or a control character at index {index}: {_shown_uri(text)}")
 
 
-def _without_userinfo(uri: str) -> str:
-    return re.sub(r"//[^/?#]*@", "//", uri)
-
-
-def _parse_host(name: str, host: str) -> str:
+def _parse_host(name: str, uri: str, host: str) -> str:
     try:
         if host.startswith("["):
             return IPv6Address(host[1:-1]).compressed
         written = host.encode("idna").decode().lower()
-    except (AddressValueError, UnicodeError) as error:
-        raise ValueError(f"{name} has the host {shown(host)}: {error}") from None
+    except (AddressValueError, UnicodeError):
+        raise ValueError(
+            f"{name} has the host {_shown_part(uri, host)}: it is neither a name nor an IP address"
+        ) from None
     if not _HOST.fullmatch(written):
-        raise ValueError(f"{name} has the host {shown(host)}: letters, digits, '-', '_' and '.' are allowed")
+        raise ValueError(f"{name} has the host {_shown_part(uri, host)}: letters, digits, '-', '_' and '.' are allowed")
     return written
 
 
-def _parse_port(name: str, port: str) -> int:
+def _parse_port(name: str, uri: str, port: str) -> int:
     if not port or not 1 <= int(port) <= 65535:
-        raise ValueError(f"{name} must have a port from 1 to 65535, not {shown(port)}")
+        raise ValueError(f"{name} must have a port from 1 to 65535, not {_shown_part(uri, port)}")
     return int(port)
+
+
+# -- URIs in errors ---------------------------------------------------------------------------------------------------
+
+
+def without_userinfo(uri: str) -> str:
+    """Remove user name and password from a URI, valid or not, so that it can be shown.
+
+    Everything between ``//`` and the last ``@`` is removed, or everything before the last ``@`` if the text does not
+    begin with ``//`` or a scheme and ``//``.
+    """
+    before, at, after = uri.rpartition("@")
+    if not at:
+        return uri
+    start = _START.match(before)
+    return after if start is None else start[0] + after
+
+
+def _shown_uri(uri: str) -> str:
+    """Return a URI as an error text shows it, without user name, password and query, which may contain a token."""
+    return shown(re.sub(r"\?.+", "?...", without_userinfo(uri), count=1, flags=re.DOTALL))
+
+
+def _shown_part(uri: str, part: str) -> str:
+    """Return a part of a URI as an error text shows it.
+
+    A password with "/", "?" or "#" in it makes the user name look like the host, and its own beginning like the port.
+    """
+    return shown(part) if part in without_userinfo(uri) else "one that may be part of a password"
 
 
 def _percent_encoded(text: str) -> str:
