@@ -179,7 +179,7 @@ CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         ("ws://127.0.0.1:1/", {"ssl": CONTEXT}, ValueError, "wss:// only"),
         ("wss://127.0.0.1:1/", {"ssl": False}, TypeError, "ssl must be an SSLContext or None, not bool"),
         ("wss://127.0.0.1:1/", {"ssl": True}, TypeError, "ssl must be an SSLContext or None, not bool"),
-        ("ws://127.0.0.1:1/", {"path": "/x", "proxy": "http://h:1"}, ValueError, "exclude each other"),
+        ("ws://127.0.0.1:1/", {"path": "/x", "proxy": "http://h:1"}, ValueError, "mutually exclusive"),
         ("ws://127.0.0.1:1/", {"path": "/x", "local_addr": ("127.0.0.1", 0)}, ValueError, "local_addr is for"),
         (
             "ws://127.0.0.1:1/",
@@ -195,7 +195,7 @@ CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             TypeError,
             "close_timeout must be a number of seconds, not None",
         ),
-        ("ws://127.0.0.1:1/", {"proxy": "https://h:1"}, ValueError, "proxy must have one of the schemes"),
+        ("ws://127.0.0.1:1/", {"proxy": "ftp://h:1"}, ValueError, "proxy must have one of the schemes"),
         ("ws://127.0.0.1:1/", {"max_redirects": -1}, ValueError, "max_redirects must be from 0 to 5, not -1"),
         ("ws://127.0.0.1:1/", {"max_redirects": 6}, ValueError, "max_redirects must be from 0 to 5, not 6"),
         ("ws://127.0.0.1:1/", {"ping_interval": 0}, ValueError, "ping_interval must be more than 0"),

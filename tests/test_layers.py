@@ -18,7 +18,7 @@ import wslowlevel
 PACKAGE = Path(wslowlevel.__file__).parent
 
 LAYERS = (
-    {"errors", "wire"},
+    {"_version", "errors", "wire"},
     {"_codec", "_codec_py"},
     {"codec"},
     {"frames", "http1", "uri"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._version import __version__
 from .aio.broadcast import broadcast
 from .aio.client import connect
 from .aio.factories import (
@@ -34,14 +35,20 @@ from .codec import (
 )
 from .connection import Connection, Counters, State
 from .deflate import PerMessageDeflate, PreparedMessage
-from .errors import ConnectionLost, InvalidHandshake, PayloadTooBig, ProtocolError, Reason, WebSocketError
+from .errors import (
+    ConnectionLost,
+    InvalidHandshake,
+    PayloadTooBig,
+    ProtocolError,
+    ProxyRefused,
+    Reason,
+    WebSocketError,
+)
 from .extensions import Extension, ExtensionFactory, Parameters, Transform, parse_extensions
 from .frames import parse_close_frame_payload, prepare_close_frame_payload, prepare_websocket_frame
 from .handshake import choose_subprotocol
 from .http1 import HandshakeResponse, Headers, Request, Response
 from .wire import CloseCode, Opcode, Rsv
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BACKEND",
@@ -67,6 +74,7 @@ __all__ = [
     "PerMessageDeflate",
     "PreparedMessage",
     "ProtocolError",
+    "ProxyRefused",
     "Reason",
     "Request",
     "Response",

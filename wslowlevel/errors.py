@@ -4,6 +4,7 @@
     ├── ProtocolError      the peer broke RFC 6455: .reason, .close_code
     ├── PayloadTooBig      a limit was crossed: .reason, .size, .limit, .close_code (1009)
     ├── InvalidHandshake   the opening handshake failed: .status, .headers, .body
+    │   └── ProxyRefused   a proxy does not connect to the server, also a ConnectionError
     └── ConnectionLost     the connection is gone: .received and .sent, each (code, reason) or None, .closed_first
 
 A caller's mistake is a TypeError or a ValueError that names the argument, the value and what was allowed.
@@ -113,6 +114,30 @@ class InvalidHandshake(WebSocketError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class ProxyRefused(InvalidHandshake, ConnectionError):
+    """A proxy does not connect to the server.
+
+    It is an InvalidHandshake because the proxy's answer is available, and a ConnectionError because the server was not
+    reached.
+
+    Attributes:
+        status: the HTTP status of the proxy's answer to CONNECT; 502 if it was not HTTP, or if the proxy speaks SOCKS.
+        headers: (name, value) pairs of the answer.
+        body: up to 1 KiB of its body.
+    """
+
+    def __init__(
+        self, message: str, status: int = 502, headers: Iterable[tuple[str, str]] = (), body: bytes = b""
+    ) -> None:
+        ConnectionError.__init__(self, message)  # with more arguments it would take them for errno and strerror
+        self.status = status
+        self.headers = tuple(headers)
+        self.body = body
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (str(self), self.status, self.headers, self.body)
 
 
 class ConnectionLost(WebSocketError):

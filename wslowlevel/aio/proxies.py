@@ -1,120 +1,279 @@
-"""a proxy and where to go -> a connected socket: HTTP CONNECT and SOCKS 5  (RFC 9110 §9.3.6, RFC 1928)"""
+"""Connect through a proxy: HTTP CONNECT, over TLS if wanted, and SOCKS 5 (RFC 9110 §9.3.6, RFC 1928)."""
 
 from __future__ import annotations
 
 import asyncio
 import socket as sockets
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import InvalidHandshake
-from ..http1 import ResponseReader, reason_phrase
+from ..errors import InvalidHandshake, ProxyRefused
+from ..http1 import DEFAULT_HEAD_LIMITS, HeadLimits, ResponseReader, reason_phrase
 from ..uri import ProxyURI, WebSocketURI
+from .happy_eyeballs import Dialing, connect_tcp
+from .tls import context_that_trusts, explaining_tls
 
-LocalAddress = tuple[str, int]
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 READ_SIZE = 4096
 """Bytes of the answer of a proxy that are read at a time."""
 
 FOREVER = 1e9
-"""Seconds that python-socks may take. The time that a connection may take to open is bounded elsewhere."""
+"""Seconds that python-socks may take. `open_timeout` of `connect` is the limit."""
 
 
-async def connect_proxy(proxy: ProxyURI, uri: WebSocketURI, local_addr: LocalAddress | None) -> sockets.socket:
-    """Make a proxy connect to the host of a URI -> a socket that leads there. Cancelled or failed, it closes it.
+@dataclass(frozen=True)
+class Proxy:
+    """A proxy and what it is sent.
+
+    Attributes:
+        uri: where it is, with the credentials for it.
+        ssl: the context for an ``https://`` proxy, None for the default one.
+        headers: of the CONNECT request.
+        limits: on the head of the answer to it.
+    """
+
+    uri: ProxyURI
+    ssl: SSLContext | None = None
+    headers: Sequence[tuple[str, str]] = field(default=(), repr=False)
+    limits: HeadLimits = DEFAULT_HEAD_LIMITS
+
+    @property
+    def name(self) -> str:
+        """Host and port, for errors."""
+        return f"proxy {self.uri.host}:{self.uri.port}"
+
+    def refused(self, uri: WebSocketURI, error: Exception) -> ProxyRefused:
+        """Return the error for a proxy that does not connect to the host of a URI."""
+        text = f"{self.name} does not connect to {uri.host}: {error}"
+        if isinstance(error, InvalidHandshake):
+            return ProxyRefused(text, error.status, error.headers, error.body)
+        return ProxyRefused(text)
+
+    def connect_request(self, uri: WebSocketURI) -> bytes:
+        """Return the CONNECT request for the host of a URI; `headers` replace the default ones."""
+        host = f"[{uri.host}]" if ":" in uri.host else uri.host
+        ours = [("Host", f"{host}:{uri.port}")]
+        if self.uri.authorization is not None:
+            ours.append(("Proxy-Authorization", self.uri.authorization))
+        given = {name.lower() for name, _ in self.headers}
+        fields = [(name, value) for name, value in ours if name.lower() not in given] + list(self.headers)
+        lines = [f"CONNECT {host}:{uri.port} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+async def connect_proxy(proxy: Proxy, uri: WebSocketURI, dialing: Dialing) -> sockets.socket:
+    """Return a socket that leads to the host of a URI through an ``http``, ``socks5`` or ``socks5h`` proxy.
 
     Raises:
-        OSError: the proxy cannot be reached, or does not connect.
+        ProxyRefused: the proxy does not connect to the host.
+        OSError: the proxy cannot be reached.
         ImportError: a SOCKS proxy without python-socks.
     """
-    connect = _connect_http if proxy.scheme == "http" else _connect_socks
-    return await connect(proxy, uri, local_addr)
-
-
-# -- HTTP (RFC 9110 §9.3.6) -------------------------------------------------------------------------------------------
-
-
-async def _connect_http(proxy: ProxyURI, uri: WebSocketURI, local_addr: LocalAddress | None) -> sockets.socket:
-    sock = await _connect_tcp(proxy, local_addr)
+    if proxy.uri.scheme != "http":
+        return await _connect_socks(proxy, uri, dialing)
+    sock = await dial(proxy, dialing)
+    loop = asyncio.get_running_loop()
     try:
-        await _ask(sock, _connect_request(proxy, uri))
+        await loop.sock_sendall(sock, proxy.connect_request(uri))
+        await read_answer(proxy, uri, lambda: loop.sock_recv(sock, READ_SIZE))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def dial(proxy: Proxy, dialing: Dialing) -> sockets.socket:
+    """Return a socket that is connected to a proxy."""
+    try:
+        return await connect_tcp(proxy.uri.host, proxy.uri.port, dialing)
+    except OSError as error:
+        raise ConnectionError(f"{proxy.name} cannot be reached: {error}") from error
+
+
+# -- The answer to CONNECT (RFC 9110 §9.3.6) --------------------------------------------------------------------------
+
+
+async def read_answer(proxy: Proxy, uri: WebSocketURI, receive: Callable[[], Awaitable[bytes]]) -> None:
+    """Read the answer to a CONNECT request.
+
+    Raises:
+        ProxyRefused: not a good answer. If the task is cancelled while the body of a refusal is still on its way, this
+            is raised, too: the status is known, and the timeout of `connect` does not hide it.
+    """
+    reader = ResponseReader(connects=True, limits=proxy.limits)
+    try:
+        while not reader.complete and (data := await receive()):
+            reader.feed(data)
+        _check_answer(reader)
     except InvalidHandshake as error:
-        sock.close()
-        raise _refused(proxy, uri, error) from error
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+        raise proxy.refused(uri, error) from error
+    except (asyncio.CancelledError, OSError):
+        if reader.response is None:
+            raise
+        raise proxy.refused(uri, _refusal(reader)) from None
 
 
-def _connect_request(proxy: ProxyURI, uri: WebSocketURI) -> bytes:
-    host = f"[{uri.host}]" if ":" in uri.host else uri.host
-    lines = [f"CONNECT {host}:{uri.port} HTTP/1.1", f"Host: {host}:{uri.port}"]
-    if proxy.authorization is not None:
-        lines.append(f"Proxy-Authorization: {proxy.authorization}")
-    return "\r\n".join([*lines, "", ""]).encode("ascii")
-
-
-async def _ask(sock: sockets.socket, request: bytes) -> None:
-    """Send a CONNECT request; InvalidHandshake for anything but a good answer."""
-    loop = asyncio.get_running_loop()
-    reader = ResponseReader(connects=True)
-    await loop.sock_sendall(sock, request)
-    while reader.response is None:
-        data = await loop.sock_recv(sock, READ_SIZE)
-        if not data:
-            raise InvalidHandshake("it ended the connection before it answered", 502)
-        reader.feed(data)
-    status = reader.response.status
-    if not 200 <= status <= 299:
-        raise InvalidHandshake(f"it answered {status} {reason_phrase(status)}".rstrip(), 502)
-    # Whoever is behind it, with or without TLS, waits for the client's first word.
+def _check_answer(reader: ResponseReader) -> None:
+    """Raise InvalidHandshake unless the proxy has connected, and has sent nothing else."""
+    if reader.response is None:
+        raise InvalidHandshake("it ended the connection before it answered", 502, body=b"")
+    if not 200 <= reader.response.status <= 299:
+        raise _refusal(reader)
+    # The server waits for the client's first byte, with or without TLS.
     if reader.early:
-        raise InvalidHandshake("more than its answer came", 502)
+        raise InvalidHandshake("more than its answer came", 502, body=b"")
 
 
-async def _connect_tcp(proxy: ProxyURI, local_addr: LocalAddress | None) -> sockets.socket:
-    """Connect to the first address of a proxy that can be reached."""
+def _refusal(reader: ResponseReader) -> InvalidHandshake:
+    assert reader.response is not None
+    status = reader.response.status
+    text = f"it answered {status} {reason_phrase(status)}".rstrip()
+    return InvalidHandshake(text, status, reader.response.headers.raw(), reader.body)
+
+
+# -- Over TLS ---------------------------------------------------------------------------------------------------------
+
+
+async def connect_through_tls(
+    proxy: Proxy, uri: WebSocketURI, dialing: Dialing, protocol: asyncio.Protocol, options: dict[str, Any]
+) -> None:
+    """Make a transport for a protocol that leads to the host of a URI through an ``https`` proxy.
+
+    Args:
+        options: of `start_tls`, with the context as `ssl`, for the TLS connection to the host inside that to the proxy.
+
+    Raises:
+        ProxyRefused: the proxy does not connect to the host.
+        OSError: the proxy cannot be reached, or TLS fails.
+        NotImplementedError: the event loop cannot use TLS over TLS.
+    """
     loop = asyncio.get_running_loop()
-    failure: OSError | None = None
-    for family, _, _, _, address in await loop.getaddrinfo(proxy.host, proxy.port, type=sockets.SOCK_STREAM):
-        try:
-            return await _connect_address(family, address, local_addr)
-        except OSError as error:
-            failure = error
-    raise ConnectionError(f"proxy {proxy.host}:{proxy.port} cannot be reached: {failure}") from failure
-
-
-async def _connect_address(family: int, address: Any, local_addr: LocalAddress | None) -> sockets.socket:
-    sock = sockets.socket(family, sockets.SOCK_STREAM)
+    context = context_that_trusts() if proxy.ssl is None else proxy.ssl
+    tunnel = Tunnel()
+    sock = await dial(proxy, dialing)
     try:
-        sock.setblocking(False)
-        if local_addr is not None:
-            sock.bind(local_addr)
-        await asyncio.get_running_loop().sock_connect(sock, address)
+        with explaining_tls(proxy.name, "use http://"):
+            await loop.create_connection(lambda: tunnel, sock=sock, ssl=context, server_hostname=proxy.uri.host)
+        tunnel.transport.write(proxy.connect_request(uri))
+        await read_answer(proxy, uri, tunnel.receive)
+        if uri.secure:
+            await _start_tls(proxy, tunnel, uri, options)
     except BaseException:
+        tunnel.abort()  # first: a transport must not be left with a closed socket in the selector
         sock.close()
+        await asyncio.sleep(0)  # in this turn the timers of TLS stop
         raise
-    return sock
+    tunnel.hand_over(protocol)
+
+
+async def _start_tls(proxy: Proxy, tunnel: Tunnel, uri: WebSocketURI, options: dict[str, Any]) -> None:
+    inner = {name: option for name, option in options.items() if name != "ssl"}
+    try:
+        with explaining_tls(f"{uri.host}:{uri.port}", "use ws://"):
+            transport = await asyncio.get_running_loop().start_tls(tunnel.transport, tunnel, options["ssl"], **inner)
+    except TypeError as error:
+        if "start_tls" not in str(error):
+            raise
+        raise NotImplementedError(
+            f"wss:// through an https:// {proxy.name} is TLS over TLS, which this event loop does not have: "
+            "use CPython 3.11 or later, uvloop, or an http:// proxy"
+        ) from error
+    assert transport is not None
+    tunnel.transport = transport
+
+
+class Tunnel(asyncio.Protocol):
+    """The protocol of a connection to a proxy until it leads to the host.
+
+    Attributes:
+        transport: to the proxy, then to the host.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._ended = False
+        self._arrived = asyncio.Event()
+
+    async def receive(self) -> bytes:
+        """Return what arrived, at least one byte; b"" at the end of the connection."""
+        await self._arrived.wait()
+        data, self._data = self._data, b""
+        if not self._ended:
+            self._arrived.clear()
+        return data
+
+    def hand_over(self, protocol: asyncio.Protocol) -> None:
+        """Replace this protocol; the new one gets what arrived early."""
+        if self._ended:
+            self.abort()
+            raise ConnectionResetError("the proxy ended the connection")
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
+        if self._data:
+            protocol.data_received(self._data)
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if hasattr(self, "transport"):
+            self.transport.abort()
+
+    # -- Called by the transport --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        self._arrived.set()
+
+    def eof_received(self) -> None:
+        self.connection_lost(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended = True
+        self._arrived.set()
 
 
 # -- SOCKS 5 (RFC 1928) -----------------------------------------------------------------------------------------------
 
 
-async def _connect_socks(proxy: ProxyURI, uri: WebSocketURI, local_addr: LocalAddress | None) -> sockets.socket:
+async def _connect_socks(proxy: Proxy, uri: WebSocketURI, dialing: Dialing) -> sockets.socket:
     try:
         from python_socks import ProxyError, ProxyType  # noqa: PLC0415 - an optional dependency
-        from python_socks.async_.asyncio import Proxy  # noqa: PLC0415
+        from python_socks.async_.asyncio import Proxy as SocksProxy  # noqa: PLC0415
     except ImportError as error:
         raise ImportError(
             "a SOCKS proxy needs the package python-socks: pip install wslowlevel[proxy]", name="python_socks"
         ) from error
-    resolves_there = proxy.scheme == "socks5h"
-    way = Proxy(ProxyType.SOCKS5, proxy.host, proxy.port, proxy.username, proxy.password, rdns=resolves_there)
+    way = SocksProxy(
+        ProxyType.SOCKS5,
+        proxy.uri.host,
+        proxy.uri.port,
+        proxy.uri.username,
+        proxy.uri.password,
+        rdns=proxy.uri.scheme == "socks5h",
+        forward=cast(SocksProxy, _Dialer(proxy, dialing)),
+    )
     try:
-        return await way.connect(uri.host, uri.port, timeout=FOREVER, local_addr=local_addr)
+        return await way.connect(uri.host, uri.port, timeout=FOREVER)
     except ProxyError as error:
-        raise _refused(proxy, uri, error) from error
+        raise proxy.refused(uri, error) from error
 
 
-def _refused(proxy: ProxyURI, uri: WebSocketURI, error: Exception) -> ConnectionError:
-    return ConnectionError(f"proxy {proxy.host}:{proxy.port} does not connect to {uri.host}: {error}")
+class _Dialer:
+    """Connects to a proxy for python-socks, which knows it as a proxy in front of that one.
+
+    By itself, python-socks tries only the first address of a host.
+    """
+
+    def __init__(self, proxy: Proxy, dialing: Dialing) -> None:
+        self._proxy = proxy
+        self._dialing = dialing
+
+    async def connect(self, dest_host: str, dest_port: int, timeout: float | None = None) -> sockets.socket:
+        return await dial(self._proxy, self._dialing)
