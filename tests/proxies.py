@@ -8,7 +8,9 @@ import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from wslowlevel import read_request
+from wslowlevel import Headers, read_request
+
+from .tls import server_tls
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
@@ -30,18 +32,21 @@ class Proxy:
     Attributes:
         port: where it listens, on 127.0.0.1.
         asked: (host, port) of each request.
+        headers: of each CONNECT request.
         peers: where the requests came from.
     """
 
     def __init__(self, kind: str, credentials: tuple[str, str] | None, allows: bool) -> None:
         self._greet: Callable[[Reader, Writer], Awaitable[tuple[str, int]]]
-        self._greet = self._greet_http if kind == "http" else self._greet_socks
-        self._welcome = b"HTTP/1.1 200 OK\r\n\r\n" if kind == "http" else bytes([SOCKS, SUCCEEDED]) + UNUSED_ADDRESS
+        speaks_http = kind in ("http", "https")
+        self._greet = self._greet_http if speaks_http else self._greet_socks
+        self._welcome = b"HTTP/1.1 200 OK\r\n\r\n" if speaks_http else bytes([SOCKS, SUCCEEDED]) + UNUSED_ADDRESS
         self._credentials = credentials
         self._allows = allows
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.asked: list[tuple[str, int]] = []
+        self.headers: list[Headers] = []
         self.peers: list[str] = []
 
     async def serve(self, reader: Reader, writer: Writer) -> None:
@@ -69,6 +74,7 @@ class Proxy:
     async def _greet_http(self, reader: Reader, writer: Writer) -> tuple[str, int]:
         request = await read_request(reader)
         assert request.method == "CONNECT"
+        self.headers.append(request.headers)
         if self._credentials is not None:
             expected = "Basic " + base64.b64encode(":".join(self._credentials).encode()).decode()
             if request.headers.get("Proxy-Authorization") != expected:
@@ -132,9 +138,9 @@ async def pump(reader: Reader, writer: Writer) -> None:
 async def proxying(
     kind: str, *, credentials: tuple[str, str] | None = None, allows: bool = True
 ) -> AsyncIterator[Proxy]:
-    """A proxy, "http" or "socks5"; the block is not over before every connection through it has ended."""
+    """A proxy, "http", "https" or "socks5"; the block is not over before every connection through it has ended."""
     proxy = Proxy(kind, credentials, allows)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, ssl=server_tls() if kind == "https" else None)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy

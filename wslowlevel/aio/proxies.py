@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket as sockets
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -170,6 +171,7 @@ async def connect_through_tls(
 
 
 async def _start_tls(proxy: Proxy, tunnel: Tunnel, uri: WebSocketURI, options: dict[str, Any]) -> None:
+    _repair(tunnel.transport)
     inner = {name: option for name, option in options.items() if name != "ssl"}
     try:
         with explaining_tls(f"{uri.host}:{uri.port}", "use ws://"):
@@ -183,6 +185,15 @@ async def _start_tls(proxy: Proxy, tunnel: Tunnel, uri: WebSocketURI, options: d
         ) from error
     assert transport is not None
     tunnel.transport = transport
+
+
+def _repair(transport: asyncio.Transport) -> None:
+    """Replace a method of asyncio's TLS transports that raises TypeError when TLS over TLS fails or is aborted.
+
+    CPython 3.11.8 and 3.12.2 have the correction (gh-113214).
+    """
+    if sys.version_info < (3, 12, 2) and type(transport).__module__ == "asyncio.sslproto":
+        transport._force_close = lambda _exc: transport.abort()  # type: ignore[attr-defined]
 
 
 class Tunnel(asyncio.Protocol):
