@@ -15,6 +15,8 @@ from pathlib import Path
 import h11
 import pytest
 
+import wslowlevel
+
 pytestmark = pytest.mark.any_backend
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +40,12 @@ def tree(tmp_path: Path) -> Path:
         else:
             shutil.copy(source, copy / name)
     return copy
+
+
+def test_the_version_of_the_package_is_that_of_pyproject() -> None:
+    declared = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.MULTILINE)
+    assert declared is not None
+    assert declared[1] == wslowlevel.__version__
 
 
 def build(tree: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -46,7 +46,10 @@ class Route:
         given = [name for name, way in ways.items() if way is not None]
         if len(given) > 1:
             raise ValueError(f"sock, path and proxy are mutually exclusive, got {' and '.join(given)}")
-        if self.dialing.local_addr is not None and given in (["sock"], ["path"]):
+        local_addr = self.dialing.local_addr
+        if local_addr is not None and not (isinstance(local_addr, (tuple, list)) and len(local_addr) >= 2):
+            raise TypeError(f"local_addr must be (host, port), got {type(local_addr).__name__}")
+        if local_addr is not None and given in (["sock"], ["path"]):
             raise ValueError(f"local_addr is for a connection over TCP, not for {given[0]}")
 
     async def connect(self, uri: WebSocketURI, opening: Opening) -> None:
