@@ -17,6 +17,10 @@ UNITS = {"": 1, "s": 1, "KiB": 1024, "MiB": 1024 * 1024}
 PARAMETERS = [
     (wslowlevel.serve, "open_timeout", "aio.server.OPEN_TIMEOUT"),
     (wslowlevel.connect, "open_timeout", "aio.client.OPEN_TIMEOUT"),
+    (wslowlevel.connect, "happy_eyeballs_delay", "aio.happy_eyeballs.HAPPY_EYEBALLS_DELAY"),
+    (wslowlevel.connect, "max_header_line", "http1.MAX_HEADER_LINE"),
+    (wslowlevel.connect, "max_headers", "http1.MAX_HEADERS"),
+    (wslowlevel.connect, "max_head_size", "http1.MAX_HEADERS_SIZE"),
     (wslowlevel.serve, "close_timeout", "aio.duplex.CLOSE_TIMEOUT"),
     (wslowlevel.connect, "close_timeout", "aio.duplex.CLOSE_TIMEOUT"),
     (wslowlevel.serve, "ping_timeout", "keepalive.PING_TIMEOUT"),
