@@ -605,6 +605,13 @@ def test_a_request_shows_what_it_is() -> None:
     assert replace(request(), target="/other").target == "/other"
 
 
+@pytest.mark.parametrize("line", ["Set-Cookie: s3cr3t\x00", "Set-Cookie : s3cr3t", "Set-Cookie s3cr3t"])
+def test_no_error_of_an_answer_shows_a_header_line(line: str) -> None:
+    with pytest.raises(InvalidHandshake, match="malformed answer") as caught:
+        ResponseReader().feed(head_of(line))
+    assert "s3cr3t" not in str(caught.value)
+
+
 # -- Limits of the caller ---------------------------------------------------------------------------------------------
 
 LARGE = HeadLimits(max_header_line=100_000, max_headers=300, max_head_size=150_000)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import pickle
 import ssl
+import sys
 from typing import Any
 
 import pytest
@@ -35,6 +36,11 @@ def through(scheme: str, port: int, userinfo: str = "") -> dict[str, Any]:
     return options | {"proxy_ssl": client_tls()} if scheme == "https" else options
 
 
+def skip_without_tls_over_tls(loop_kind: str) -> None:
+    if loop_kind == "asyncio" and sys.version_info < (3, 11):
+        pytest.skip("asyncio has TLS over TLS from CPython 3.11 on")
+
+
 # -- TLS to the proxy -------------------------------------------------------------------------------------------------
 
 
@@ -44,6 +50,9 @@ def through(scheme: str, port: int, userinfo: str = "") -> dict[str, Any]:
 def test_messages_pass_through_a_proxy_over_tls(
     loop_kind: str, secure: bool, credentials: tuple[str, str] | None
 ) -> None:
+    if secure:
+        skip_without_tls_over_tls(loop_kind)
+
     async def main() -> None:
         async with (
             nothing_left(),
@@ -81,6 +90,8 @@ def test_a_proxy_whose_certificate_is_not_trusted_gets_no_request(loop_kind: str
 
 @both_loops
 def test_a_connection_through_tls_over_tls_can_be_aborted(loop_kind: str) -> None:
+    skip_without_tls_over_tls(loop_kind)
+
     async def main() -> None:
         async with nothing_left(), serving(echo, ssl=server_tls()) as server, proxying("https") as proxy:
             _, socket = await connect(
@@ -94,6 +105,8 @@ def test_a_connection_through_tls_over_tls_can_be_aborted(loop_kind: str) -> Non
 
 @both_loops
 def test_a_server_behind_a_proxy_over_tls_needs_a_trusted_certificate(loop_kind: str) -> None:
+    skip_without_tls_over_tls(loop_kind)
+
     async def main() -> None:
         async with nothing_left(), serving(echo, ssl=server_tls()) as server, proxying("https") as proxy:
             with pytest.raises(ssl.SSLCertVerificationError, match=r"other\.example"):
@@ -118,6 +131,9 @@ def test_a_proxy_that_does_not_speak_tls_says_to_use_http(loop_kind: str) -> Non
 @pytest.mark.parametrize("end", ["timeout", "cancel"])
 @pytest.mark.parametrize("stage", ["handshake", "answer", "inner handshake"])
 def test_a_silent_proxy_over_tls_leaves_nothing_behind(loop_kind: str, stage: str, end: str) -> None:
+    if stage == "inner handshake":
+        skip_without_tls_over_tls(loop_kind)
+
     async def main() -> None:
         script = answering(b"HTTP/1.1 200 OK\r\n\r\n") if stage == "inner handshake" else silent
         tls = None if stage == "handshake" else server_tls()

@@ -330,7 +330,7 @@ class ResponseReader:
             self._http.receive_data(head)
             event = self._http.next_event()
         except h11.RemoteProtocolError as error:
-            raise _malformed(f"{error!s:.200}") from None
+            raise _malformed(_reason_of(error)) from None
         assert isinstance(event, (h11.InformationalResponse, h11.Response))
         if event.status_code == 101 and event.http_version < b"1.1":
             raise _malformed(f"101 in HTTP/{event.http_version.decode()}, which has no upgrades (RFC 9110 §7.8)")
@@ -407,6 +407,12 @@ class _Head:
 
 def _malformed(text: str) -> InvalidHandshake:
     return InvalidHandshake(f"malformed answer: {text}", 502, body=b"")
+
+
+def _reason_of(error: h11.RemoteProtocolError) -> str:
+    """Return the text of h11, without the header line that it may contain: the line may be a cookie."""
+    text = f"{error!s:.200}"
+    return text.partition(": ")[0] if text.startswith("illegal header line") else text
 
 
 def _over(text: str, parameter: str) -> InvalidHandshake:
