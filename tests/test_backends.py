@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import h11
 import pytest
 
 from wslowlevel import codec as shim
@@ -141,6 +145,71 @@ def test_nonsense(choice: str) -> None:
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last == f"ValueError: WSLOWLEVEL_BACKEND must be one of auto, cython, python, not {choice!r}"
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program on a copy of the package, in which one compiled module is present but cannot be loaded."""
+    for package in (Path(shim.__file__).parent, Path(h11.__file__).parent):
+        ignore = shutil.ignore_patterns("__pycache__", "*.c")
+        shutil.copytree(package, tmp_path / package.name, ignore=ignore)
+
+    def run_broken(module: str, choice: str | None, *program: str) -> subprocess.CompletedProcess[str]:
+        path = tmp_path.joinpath("wslowlevel", *module.split("."))
+        path.with_name(path.name + sysconfig.get_config_var("EXT_SUFFIX")).write_bytes(b"not a library")
+        # -S: an editable installation finds the modules of the checkout for every package of this name.
+        command = [sys.executable, "-S", *program]
+        variables = {
+            name: value for name, value in os.environ.items() if name not in ("WSLOWLEVEL_BACKEND", "PYTHONPATH")
+        }
+        variables |= {} if choice is None else {"WSLOWLEVEL_BACKEND": choice}
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=variables, check=False
+        )
+
+    return run_broken
+
+
+@pytest.mark.parametrize(("module", "backend"), [("_codec", "python"), ("aio._stream", "cython")])
+def test_auto_warns_of_a_broken_module_and_falls_back(
+    both: Both, broken: Callable[..., subprocess.CompletedProcess[str]], module: str, backend: str
+) -> None:
+    done = broken(module, None, "-c", f"{SHOW}; {SHOW_STREAM}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == backend
+    assert done.stdout.splitlines()[1] == " ".join([STREAMS["py"]] * 2)
+    assert done.stderr.count("Warning") == 1
+    assert f"RuntimeWarning: wslowlevel.{module} cannot be imported, so the slower pure-Python" in done.stderr
+
+
+@pytest.mark.parametrize("module", ["_codec", "aio._stream"])
+def test_cython_raises_the_error_of_a_broken_module(
+    both: Both, broken: Callable[..., subprocess.CompletedProcess[str]], module: str
+) -> None:
+    done = broken(module, "cython", "-c", SHOW)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("ImportError: ")
+
+
+@pytest.mark.parametrize("module", ["_codec", "aio._stream"])
+def test_command_line_reports_a_broken_module_in_one_line(
+    both: Both, broken: Callable[..., subprocess.CompletedProcess[str]], module: str
+) -> None:
+    done = broken(module, "cython", "-m", "wslowlevel", "info")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("wslowlevel: backend cython is not available: ")
+
+
+@pytest.mark.parametrize(
+    "program", [["-m", "wslowlevel"], ["-mwslowlevel"], ["-Wdefault", "-m", "wslowlevel.__main__"]]
+)
+def test_command_line_reports_a_wrong_choice_in_one_line(program: list[str]) -> None:
+    variables = {**os.environ, "WSLOWLEVEL_BACKEND": "fast"}
+    command = [sys.executable, *program, "info"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=variables, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "wslowlevel: WSLOWLEVEL_BACKEND must be one of auto, cython, python, not 'fast'\n"
 
 
 SHOW_STREAM = "from wslowlevel.aio import stream; print(stream.Stream.__module__, stream.Wakeup.__module__)"

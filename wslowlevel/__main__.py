@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from .cli.inspect import inspect
 from .cli.listen import authority, listen
 from .cli.replace import path_of, run_module, run_program, show_gains
 from .cli.talk import NotConnected, Target, talk
-from .codec import BACKEND
+from .codec import BACKEND, import_compiled
 from .errors import InvalidHandshake, WebSocketError
 
 
@@ -56,7 +55,10 @@ def choose_backend(choice: str) -> None:
     """
     if choice not in ("auto", BACKEND):
         if choice == "cython":
-            importlib.import_module("wslowlevel._codec")
+            try:
+                import_compiled()
+            except Exception as error:
+                raise ImportError(str(error)) from error  # a module that was built for another Python raises others
         os.environ["WSLOWLEVEL_BACKEND"] = choice
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 

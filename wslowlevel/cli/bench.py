@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from importlib import import_module
+from contextlib import suppress
 from timeit import Timer
 from types import ModuleType
 
+from ..codec import import_compiled
 from .terminal import printer
 
-BACKENDS = {"cython": "wslowlevel._codec", "python": "wslowlevel._codec_py"}
 SIZES = {"125 B": 125, "16 KiB": 16 * 1024, "1 MiB": 1024 * 1024}
 ROUNDS = 5
 MIN_SECONDS = 0.01
@@ -39,14 +39,18 @@ def works(codec: ModuleType, size: int) -> dict[str, Work]:
     }
 
 
+def backends() -> dict[str, ModuleType]:
+    """Return the backends that can be imported, by name."""
+    from .. import _codec_py  # noqa: PLC0415 - only if backends are compared
+
+    with suppress(Exception):  # not built, or built for another Python
+        return {"cython": import_compiled(), "python": _codec_py}
+    return {"python": _codec_py}
+
+
 def compare() -> Iterator[tuple[str, str, dict[str, float]]]:
     """(work, size, seconds by backend), the best of some rounds, which the backends take in turns."""
-    codecs = {}
-    for name, module in BACKENDS.items():
-        try:
-            codecs[name] = import_module(module)
-        except ImportError:
-            continue
+    codecs = backends()
     for size, count in SIZES.items():
         made = {name: works(codec, count) for name, codec in codecs.items()}
         for work in made["python"]:
