@@ -27,11 +27,11 @@ LAYERS = (
     {"connection", "deflate", "handshake"},
     {"keepalive"},
     {"aio", "dropin"},
-    {"__init__", "__main__", "cli", "echo", "uvicorn"},
+    {"__init__", "__main__", "__pyinstaller", "cli", "echo", "uvicorn"},
 )
 """Each may import from its own layer and from those before it."""
 
-WITH_IO = {"aio", "dropin", "__init__", "__main__", "cli", "echo", "uvicorn"}
+WITH_IO = {"aio", "dropin", "__init__", "__main__", "__pyinstaller", "cli", "echo", "uvicorn"}
 IO = {"_socket", "_ssl", "asyncio", "select", "selectors", "socket", "socketserver", "ssl", "uvloop"}
 
 

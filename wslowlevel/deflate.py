@@ -6,7 +6,6 @@ PreparedMessage is one message, compressed once, for many connections.
 
 from __future__ import annotations
 
-import importlib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -84,10 +83,24 @@ class _Backend(NamedTuple):
     max_level: int
 
 
+def _import_isal() -> ModuleType:
+    # isal_zlib is compiled and imports igzip_lib, which PyInstaller and others find only through this statement.
+    import isal.igzip_lib  # noqa: F401, PLC0415 - an optional dependency
+    import isal.isal_zlib as module  # noqa: PLC0415
+
+    return module
+
+
+def _import_zlib_ng() -> ModuleType:
+    import zlib_ng.zlib_ng as module  # noqa: PLC0415 - an optional dependency
+
+    return module
+
+
 _BACKENDS = {
     "zlib": _Backend(lambda: zlib, 9),
-    "isal": _Backend(lambda: importlib.import_module("isal.isal_zlib"), 3),
-    "zlib-ng": _Backend(lambda: importlib.import_module("zlib_ng.zlib_ng"), 9),
+    "isal": _Backend(_import_isal, 3),
+    "zlib-ng": _Backend(_import_zlib_ng, 9),
 }
 
 

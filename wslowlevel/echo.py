@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import time
+from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
@@ -35,7 +36,6 @@ PREVIEW = MAX_CONTROL_LENGTH
 BINARY_PREVIEW = 32
 """Bytes of payload that a report shows at most, as text (control frames whole) and in hexadecimal."""
 
-PAGE = resources.files(__package__).joinpath("echo.html").read_text("utf-8")
 PAGE_HEADERS = (
     ("Content-Type", "text/html; charset=utf-8"),
     ("X-Content-Type-Options", "nosniff"),
@@ -187,6 +187,12 @@ def json_frame(value: object) -> bytes:
     return prepare_websocket_frame(json.dumps(value).encode(), is_utf8=True)
 
 
+@cache
+def page_text() -> str:
+    """Return echo.html, read when it is first needed: most importers of this module do not need it."""
+    return resources.files(__package__).joinpath("echo.html").read_text("utf-8")
+
+
 def page(host: str) -> Response:
     """The page, which may run what it holds and connect to where it came from, and nothing else."""
     host = re.sub(r"[^\w.:\[\]-]", "", host, flags=re.ASCII)  # 'self' does not cover ws: in every browser
@@ -194,9 +200,9 @@ def page(host: str) -> Response:
         f"default-src 'none'; script-src {hash_of('script')}; style-src {hash_of('style')}; img-src data:; "
         f"connect-src ws://{host} wss://{host}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    return Response(200, [*PAGE_HEADERS, ("Content-Security-Policy", policy)], PAGE.encode())
+    return Response(200, [*PAGE_HEADERS, ("Content-Security-Policy", policy)], page_text().encode())
 
 
 def hash_of(tag: str) -> str:
-    content = re.split(f"</?{tag}>", PAGE)[1]
+    content = re.split(f"</?{tag}>", page_text())[1]
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"

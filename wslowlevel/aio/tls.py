@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -18,13 +17,20 @@ NOT_TLS = frozenset(
 
 def check_context(context: object, name: str = "ssl") -> None:
     """Raise TypeError unless it is an SSLContext or None."""
-    if context is not None and not isinstance(context, import_module("ssl").SSLContext):
+    if context is None:
+        return
+    from ssl import SSLContext  # noqa: PLC0415 - a Python without TLS has none
+
+    if not isinstance(context, SSLContext):
         raise TypeError(f"{name} must be an SSLContext or None, not {type(context).__name__}")
 
 
 def context_that_trusts(file: str | None = None) -> SSLContext:
     """A client's: it trusts the certificates of a file, or whom the system trusts."""
-    return cast("SSLContext", import_module("ssl").create_default_context(cafile=file))
+    from ssl import create_default_context  # noqa: PLC0415 - a Python without TLS has none
+
+    return create_default_context(cafile=file)
+
 
 
 @contextmanager

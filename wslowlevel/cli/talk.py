@@ -12,10 +12,9 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..aio.client import connect
 from ..aio.factories import get_chunks_factory, get_messages_factory, send_message_factory
@@ -29,6 +28,8 @@ from .terminal import Show, bits_of, harmless, name_of, printer, shown
 
 if TYPE_CHECKING:
     from ssl import SSLContext
+
+    from prompt_toolkit.history import History
 
 HELP = """\
 Every line is sent as a text message. But:
@@ -230,8 +231,11 @@ async def lines_of_prompt() -> Lines:
         async for line in lines_of_stdin():
             yield line
         return
-    session = import_module("prompt_toolkit").PromptSession(history=history())
-    with import_module("prompt_toolkit.patch_stdout").patch_stdout(raw=True):
+    from prompt_toolkit import PromptSession  # noqa: PLC0415 - an optional dependency
+    from prompt_toolkit.patch_stdout import patch_stdout  # noqa: PLC0415
+
+    session: PromptSession[str] = PromptSession(history=history())
+    with patch_stdout(raw=True):
         while True:
             try:
                 yield await session.prompt_async("> ")
@@ -241,15 +245,16 @@ async def lines_of_prompt() -> Lines:
                 raise Interrupted from None
 
 
-def history() -> Any:
+def history() -> History:
     """The lines of earlier times; where they cannot be kept, those of this one."""
-    kinds = import_module("prompt_toolkit.history")
+    from prompt_toolkit.history import FileHistory, InMemoryHistory  # noqa: PLC0415 - an optional dependency
+
     home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "wslowlevel"
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return kinds.InMemoryHistory()
-    return kinds.FileHistory(str(home / "history"))
+        return InMemoryHistory()
+    return FileHistory(str(home / "history"))
 
 
 async def obey(socket: Socket, lines: Lines, show: Show) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -34,11 +33,13 @@ def printer() -> Show:
     """What prints a line in a style, such as "bold red": on a terminal, and with rich, in colours."""
     if not sys.stdout.isatty() or find_spec("rich") is None:
         return plainly
-    console = import_module("rich.console").Console(highlight=False, soft_wrap=True)
-    text = import_module("rich.text").Text
+    from rich.console import Console  # noqa: PLC0415 - an optional dependency
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(highlight=False, soft_wrap=True)
 
     def colourfully(line: str, style: str = "") -> None:
-        console.print(text(line, style=style))
+        console.print(Text(line, style=style))
 
     return colourfully
 

@@ -164,6 +164,26 @@ def _seam(library: str) -> Seam:
     return cast(Seam, importlib.import_module(f".{library.replace('-', '_')}", __name__))
 
 
+def _import_every_seam() -> None:
+    """List the modules that `_seam` imports by name. Never called.
+
+    PyInstaller, Nuitka and other tools that collect a program's modules find import statements only.
+    """
+    from . import (  # noqa: F401, PLC0415
+        aiohttp,
+        autobahn,
+        eventlet,
+        gevent_websocket,
+        lomond,
+        tornado,
+        websocket_client,
+        websockets,
+        ws4py,
+        wsaccel,
+        wsproto,
+    )
+
+
 def _version(library: str) -> str | None:
     try:
         return importlib.metadata.version(library)
