@@ -183,6 +183,42 @@ def test_the_compiled_backend_where_it_is_not_built(tmp_path: Path) -> None:
     assert result.stderr == "wslowlevel: backend cython is not available: No module named 'wslowlevel._codec'\n"
 
 
+@pytest.mark.parametrize("command", ["info", "bench", "echo --port 0", "dropin"])
+@pytest.mark.parametrize(
+    ("redirection", "expected"),
+    [
+        (">&-", f"stdout is closed: redirect it, for example to {os.devnull}"),
+        (">/dev/full", "cannot print: No space left on device"),
+    ],
+)
+def test_output_that_cannot_be_written_is_one_line(command: str, redirection: str, expected: str) -> None:
+    program = ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, *command.split()]
+    done = subprocess.run(
+        program,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=environment(),
+    )
+    assert (done.returncode, done.stderr) == (1, f"wslowlevel: {expected}\n")
+
+
+def test_output_in_ascii_escapes_other_characters(tmp_path: Path) -> None:
+    (tmp_path / "frames").write_bytes(b"\x81\x02" + "\u00fc".encode())
+    done = run_command("inspect", str(tmp_path / "frames"), variables={"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xfc" in done.stdout
+
+
+def test_file_without_certificates_is_named(tmp_path: Path) -> None:
+    (tmp_path / "trusted.pem").write_text("no certificate")
+    done = run_command("connect", "--ca", str(tmp_path / "trusted.pem"), "wss://127.0.0.1:1/")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"wslowlevel: {tmp_path / 'trusted.pem'} contains no certificates in PEM: ")
+
+
 # -- What is installed ------------------------------------------------------------------------------------------------
 
 

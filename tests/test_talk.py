@@ -6,14 +6,18 @@ import fcntl
 import os
 import select
 import signal
+import socket as sockets
 import subprocess
 import termios
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+
+from wslowlevel.cli.talk import Target
 
 from .servers import TIMEOUT
 from .test_client_examples import tls_server
@@ -63,10 +67,172 @@ def test_no_connection(uri: str, said: str) -> None:
     assert line.startswith(f"wslowlevel: {said}")
 
 
-def test_a_refusal(echo: EchoCommand) -> None:
-    done = piped(b"", echo.url(target="/frames?watch=nobody"))
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert "refused with status 404" in done.stderr.decode()
+def failure(data: subprocess.CompletedProcess[bytes]) -> str:
+    """Return the one line that a failed command prints, without its prefix."""
+    assert (data.returncode, data.stdout) == (1, b"")
+    (line,) = data.stderr.decode().splitlines()
+    assert line.startswith("wslowlevel: ")
+    return line.removeprefix("wslowlevel: ")
+
+
+def test_refusal_shows_status_reason_and_body(echo: EchoCommand) -> None:
+    uri = echo.url(target="/frames?watch=nobody")
+    expected = f"{uri} refused with status 404 Not Found: no such connection, or it has its monitor"
+    assert failure(piped(b"", uri)) == expected
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """Answer every connection with the same bytes; yield the URI."""
+    with sockets.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer_each() -> None:
+            with suppress(OSError):  # the end of the test closes the listener
+                while True:
+                    connection = listener.accept()[0]
+                    with connection:
+                        connection.recv(65536)
+                        connection.sendall(answer)
+
+        thread = threading.Thread(target=answer_each, daemon=True)
+        thread.start()
+        try:
+            yield f"ws://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            listener.shutdown(sockets.SHUT_RDWR)
+            thread.join(TIMEOUT)
+
+
+def refusing(status: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (refusing("403 No", b"\x1b[2J\x1b]0;title\x07a\r\nb\xff"), "403 Forbidden: [2J ]0;title a b\ufffd"),
+        (refusing("403 No", "\u202egnp\u2028next".encode()), "403 Forbidden: gnp next"),
+        (refusing("500 No", b"x" * 5000), f"500 Internal Server Error: {'x' * 200}..."),
+        (refusing("503 No", b""), "503 Service Unavailable"),
+        (refusing("599 No", b"why"), "599: why"),
+        (
+            refusing("301 Moved", b"page", "Location: wss://user:s3cret@example.org/"),
+            "301 Moved Permanently: redirects to wss://example.org/",
+        ),
+        (refusing("401 No", b"", "Set-Cookie: id=s3cret"), "401 Unauthorized"),
+        (refusing("502 No", b"down", "Server: proxy"), "502 Bad Gateway: down"),
+    ],
+    ids=["escapes", "not printable", "long", "empty", "unknown status", "redirect", "cookie", "gateway"],
+)
+def test_refusal_is_one_harmless_line(answer: bytes, expected: str) -> None:
+    with answering(answer) as uri:
+        assert failure(piped(b"", uri)) == f"{uri} refused with status {expected}"
+
+
+def test_server_that_does_not_speak_http_is_no_refusal() -> None:
+    with answering(b"SSH-2.0-server\r\n") as uri:
+        line = failure(piped(b"", uri))
+    assert line.startswith(f"{uri}: ")
+    assert "502" not in line
+
+
+def test_wss_to_a_server_without_tls_is_reported_in_one_line(echo: EchoCommand) -> None:
+    uri = echo.url("wss")
+    assert failure(piped(b"", uri)).startswith(f"cannot connect to {uri}: ")
+
+
+def test_ws_to_a_server_with_tls_is_reported_in_one_line() -> None:
+    with tls_server("python") as (uri, _):
+        plain = uri.replace("wss:", "ws:")
+        assert failure(piped(b"", plain)).startswith(f"{plain}: ")
+
+
+@pytest.mark.parametrize(("scheme", "use"), [("https", "wss"), ("http", "ws"), ("HTTPS", "wss")])
+def test_http_uri_is_corrected(scheme: str, use: str) -> None:
+    expected = f"{scheme}://example.org/: use {use}:// instead of {scheme.lower()}://"
+    assert failure(piped(b"", f"{scheme}://example.org/")) == expected
+
+
+@pytest.mark.parametrize(("stream", "redirection"), [("stdin", "<&-"), ("stdout", "</dev/null >&-")])
+def test_closed_stream_is_reported(stream: str, redirection: str, echo: EchoCommand) -> None:
+    command = ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, "connect", echo.url()]
+    done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=False, env=environment())
+    assert failure(done) == f"{stream} is closed: redirect it, for example to {os.devnull}"
+
+
+def test_closed_stderr_changes_nothing_else(echo: EchoCommand) -> None:
+    command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "connect", echo.url()]
+    done = subprocess.run(
+        command, input=b"hello\n", capture_output=True, timeout=TIMEOUT, check=False, env=environment()
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"hello\n", b"")
+
+
+# -- Credentials ------------------------------------------------------------------------------------------------------
+
+SECRET = "s3cret"
+NOWHERE = "ws://127.0.0.1:1/"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"ws://user:{SECRET}@127.0.0.1:1/",
+        f"ws://{SECRET}@127.0.0.1:1/",
+        *(f"ws://user:1{character}{SECRET}{character}2@127.0.0.1:1/" for character in "/?#@% \n\\[]\"'\u00fc"),
+        f"ws://user:{SECRET}@127.0.0.1:0/",
+        f"ws://user:{SECRET}%ff@127.0.0.1:1/",
+        f"http://user:{SECRET}@127.0.0.1:1/",
+        f"ftp://user:{SECRET}@127.0.0.1:1/",
+        f"user:{SECRET}@127.0.0.1:1",
+        f"ws:user:{SECRET}//@127.0.0.1:1",
+        f"ws://user:{SECRET}@",
+    ],
+)
+def test_errors_show_no_user_name_and_password(uri: str) -> None:
+    line = failure(piped(b"", uri))
+    assert SECRET not in line
+    assert "user:" not in line
+
+
+def test_connection_shows_no_password(echo: EchoCommand, tmp_path: Path) -> None:
+    uri = echo.url().replace("ws://", f"ws://user:{SECRET}@")
+    done = piped(b"", uri)
+    assert (done.returncode, done.stderr.decode()) == (0, f"connected to {echo.url()}\nclosed: 1000\n")
+    headers = ("-H", f"Cookie: id={SECRET}", "-H", f"Proxy-Authorization: {SECRET}")
+    with terminal(tmp_path, uri, *headers) as typed:
+        typed.type("/close")
+        typed.wait()
+    assert SECRET not in typed.all
+
+
+@pytest.mark.parametrize("name", ["Authorization", "cookie", "PROXY-AUTHORIZATION", "Set-Cookie"])
+@pytest.mark.parametrize(
+    "header", ["{name}: {secret}\n", "{name}: {secret}\u20ac", "{name} {secret}", "{name} {secret}: 1"]
+)
+def test_invalid_header_shows_no_credentials(name: str, header: str) -> None:
+    assert SECRET not in failure(piped(b"", "-H", header.format(name=name, secret=SECRET), NOWHERE))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["connect", "-H", "Authorization:", "Bearer", SECRET, NOWHERE],
+        ["connect", NOWHERE, f"ws://user:{SECRET}@host/"],
+        [f"ws://user:{SECRET}@host/"],
+        ["info", f"ws://user:{SECRET}@host/"],
+    ],
+)
+def test_wrong_arguments_show_no_credentials(arguments: list[str]) -> None:
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 2
+    assert SECRET not in done.stderr
+
+
+def test_repr_of_a_target_shows_no_credentials() -> None:
+    target = Target(f"ws://user:{SECRET}@host/", headers=[f"Cookie: {SECRET}"])
+    assert SECRET not in repr(target)
 
 
 def test_a_wrong_header(echo: EchoCommand) -> None:
@@ -116,6 +282,7 @@ class Terminal:
         self._descriptor = descriptor
         self.process = process
         self.shown = ""
+        self.all = ""
 
     def type(self, line: str, end: str = "\r") -> None:
         os.write(self._descriptor, f"{line}{end}".encode())
@@ -138,7 +305,9 @@ class Terminal:
         """Whether the program is there still."""
         if select.select([self._descriptor], [], [], TIMEOUT)[0]:
             try:
-                self.shown += os.read(self._descriptor, 65536).decode(errors="replace")
+                text = os.read(self._descriptor, 65536).decode(errors="replace")
+                self.shown += text
+                self.all += text
             except OSError:
                 return False
             return True

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -204,3 +205,63 @@ def test_the_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     assert lines[0].split(maxsplit=2) == ["wsproto", version, seam]
     assert any("left as it is: its own masking is compiled" in line for line in lines)
     assert sum(line.endswith(" x") for line in lines) == 12
+
+
+PROGRAMS = {
+    "package/__init__.py": "",
+    "package/module.py": "print('ran')",
+    "broken.py": "import nosuchmodule",
+    "broken_package/__init__.py": "import nosuchmodule",
+    "broken_package/__main__.py": "",
+    "directory/notes.txt": "",
+    "binary": "\0\1\2",
+}
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    for name, text in PROGRAMS.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with zipfile.ZipFile(tmp_path / "archive", "w") as archive:
+        archive.writestr("notes.txt", "")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["-m", "nosuchmodule"], "no module is named nosuchmodule"),
+        (["-m", "nosuchmodule.part"], "no module is named nosuchmodule.part"),
+        (["-m", "package.nosuchmodule"], "no module is named package.nosuchmodule"),
+        (["-m", "json.tool.part"], "no module is named json.tool.part"),
+        (["-m", ".package"], "no module is named .package"),
+        (["-m", "package..module"], "no module is named package..module"),
+        (["-m", "package"], "package is a package without __main__, so that -m cannot run it"),
+        (["-m", "directory"], "directory is a package without __main__, so that -m cannot run it"),
+        (["-m", "sys"], "sys is not written in Python, so that -m cannot run it"),
+        (["-m", "broken.py"], "broken.py is a file: run it without -m"),
+        (["nosuch.py"], "no file and no command is named nosuch.py"),
+        ([""], "no file and no command is named"),
+        (["directory"], "directory is a directory without __main__.py"),
+        (["archive"], "archive is an archive without __main__.py"),
+        (["binary"], "binary is not a Python program"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_program_that_cannot_be_run_is_one_line(programs: Path, arguments: list[str], expected: str) -> None:
+    done = wslowlevel(*arguments, cwd=programs)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"wslowlevel: {expected}\n")
+
+
+@pytest.mark.parametrize("arguments", [["-m", "broken"], ["broken.py"], ["-m", "broken_package"]], ids=" ".join)
+def test_import_error_of_a_program_keeps_its_traceback(programs: Path, arguments: list[str]) -> None:
+    done = wslowlevel(*arguments, cwd=programs)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.endswith("ModuleNotFoundError: No module named 'nosuchmodule'\n")
+
+
+def test_module_of_a_package_is_run(programs: Path) -> None:
+    done = wslowlevel("-m", "package.module", cwd=programs)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ran\n", "")

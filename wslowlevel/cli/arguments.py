@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from .. import __version__
 from ..codec import BACKENDS
@@ -77,10 +79,24 @@ BENCH_EXAMPLE = "python -m wslowlevel bench"
 INFO_EXAMPLE = "python -m wslowlevel info"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "wslowlevel", **texts(DESCRIPTION, ECHO_EXAMPLE, CONNECT_EXAMPLES[0], INFO_EXAMPLE)
-    )
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors show no credentials: unquoted headers and URIs end up in unexpected arguments."""
+
+    def parse(self, arguments: Sequence[str] | None) -> argparse.Namespace:
+        options, unknown = self.parse_known_args(arguments)
+        if unknown and options.command == "connect":
+            count = len(unknown)
+            self.error(f"connect takes one URI, got {count} more arguments: quote a header as in -H 'NAME: VALUE'")
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        super().error(re.sub("//.*@", "//", message, flags=re.DOTALL))
+
+
+def build_parser() -> Parser:
+    parser = Parser("wslowlevel", **texts(DESCRIPTION, ECHO_EXAMPLE, CONNECT_EXAMPLES[0], INFO_EXAMPLE))
     parser.add_argument("--version", action="version", version=f"wslowlevel {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     echo = commands.add_parser("echo", help="start an echo server to look at", **texts(ECHO, ECHO_EXAMPLE))

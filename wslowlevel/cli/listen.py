@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import AsyncExitStack
 
 from ..aio.server import Server, serve
 from ..codec import BACKEND, kernel
@@ -14,8 +15,17 @@ CLOSE_TIMEOUT = 3.0
 """Seconds that clients have to answer a Close frame: who waits for the prompt does not wait longer."""
 
 
+class NotListening(Exception):
+    """The address cannot be listened on; the cause is the error that says why."""
+
+
 async def listen(host: str, port: int) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+    """Serve until Ctrl-C or SIGTERM.
+
+    Raises:
+        NotListening: the address is in use, or this machine does not have it.
+        OSError: the address cannot be printed.
+    """
     application = Application(about())
     listening = serve(
         application.on_upgrade,
@@ -25,7 +35,11 @@ async def listen(host: str, port: int) -> None:
         close_timeout=CLOSE_TIMEOUT,
         stop_signals=[signal.SIGINT, signal.SIGTERM],
     )
-    async with listening as server:
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(listening)
+        except (OSError, UnicodeError) as error:  # the latter for a host that cannot be looked up
+            raise NotListening from error
         sys.stdout.write(f"{greeting(server)}\n")
         sys.stdout.flush()
         await server.serve_forever()

@@ -23,6 +23,7 @@ from ..codec import Chunk
 from ..deflate import PerMessageDeflate
 from ..errors import ConnectionLost
 from ..http1 import HandshakeResponse
+from ..uri import without_userinfo
 from ..wire import CONTROL, CloseCode, Opcode
 from .terminal import Show, bits_of, harmless, name_of, printer, shown
 
@@ -60,10 +61,10 @@ class NotConnected(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """Where to connect to, and how."""
+    """Where to connect to, and how. The URI and the headers may contain credentials, so that repr() omits them."""
 
-    uri: str
-    headers: list[str] = field(default_factory=list)
+    uri: str = field(repr=False)
+    headers: list[str] = field(default_factory=list, repr=False)
     subprotocols: list[str] = field(default_factory=list)
     compress: bool = False
     trusted: SSLContext | None = None
@@ -92,7 +93,7 @@ async def _talk(target: Target) -> int:
     response, socket = await connected(target)
     agreed = [f"subprotocol {response.subprotocol}"] if response.subprotocol else []
     agreed += [each for each in [response.headers.get("Sec-WebSocket-Extensions")] if each]
-    remark(f"connected to {target.uri}{''.join(f', {harmless(each)}' for each in agreed)}")
+    remark(f"connected to {without_userinfo(target.uri)}{''.join(f', {harmless(each)}' for each in agreed)}")
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     async with socket:
         if on_terminal:
@@ -131,6 +132,8 @@ async def connected(target: Target) -> tuple[HandshakeResponse, Socket]:
 
 def remark(text: str) -> None:
     """What is no message goes to stderr."""
+    if sys.stderr is None:  # it was closed
+        return
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
@@ -249,12 +252,14 @@ def history() -> History:
     """The lines of earlier times; where they cannot be kept, those of this one."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory  # noqa: PLC0415 - an optional dependency
 
-    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "wslowlevel"
     try:
+        home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "wslowlevel"
         home.mkdir(parents=True, exist_ok=True)
-    except OSError:
+        file = home / "history"
+        file.open("a+b").close()
+    except (OSError, RuntimeError):  # the latter without a home directory
         return InMemoryHistory()
-    return FileHistory(str(home / "history"))
+    return FileHistory(str(file))
 
 
 async def obey(socket: Socket, lines: Lines, show: Show) -> None:

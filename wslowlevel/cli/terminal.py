@@ -70,6 +70,13 @@ def shown(opcode: int, payload: bytes) -> str:
     return text if opcode & CONTROL or len(text) <= WIDTH else f"{text[:WIDTH]}..."
 
 
+def one_line(text: str, width: int | None = None) -> str:
+    """Return text without line breaks and control characters, cut to a number of characters."""
+    words = "".join(character if character.isprintable() else " " for character in text).split()
+    line = " ".join(words)
+    return line if width is None or len(line) <= width else f"{line[:width]}..."
+
+
 def harmless(text: str) -> str:
     """Text without control characters, which would be orders to a terminal."""
     return "".join(
