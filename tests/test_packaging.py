@@ -90,6 +90,7 @@ def test_a_wheel_holds_the_compiled_codec_and_its_contract(tree: Path, tmp_path:
     assert {"wslowlevel/py.typed", "wslowlevel/_codec.pyi", "wslowlevel/_codec.pxd", "wslowlevel/_kernels.h"} <= names
     assert {"wslowlevel/echo.html", "wslowlevel/aio/server.py", "wslowlevel/_codec_py.py"} <= names
     assert not [name for name in names if name.endswith((".c", ".pyx")) or name.startswith(("tests", "examples"))]
+    assert {"wslowlevel/__pyinstaller/hook-wslowlevel.echo.py", "wslowlevel/__pyinstaller/__init__.py"} <= names
     assert run_installed(wheel_of(tree), tmp_path / "env", SAY_BACKEND) == "cython b'ABC'\n"
     check_from_cython(tmp_path / "env")
 
