@@ -32,7 +32,6 @@ def context_that_trusts(file: str | None = None) -> SSLContext:
     return create_default_context(cafile=file)
 
 
-
 @contextmanager
 def explaining_tls(peer: str, remedy: str) -> Iterator[None]:
     """Add to the errors of a TLS handshake that the peer may not speak TLS; their class stays the same.
