@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ..codec import parse_header
 from ..deflate import PreparedMessage
-from ..errors import ConnectionLost, ProtocolError, not_an_integer, not_bytes_like, shown
+from ..errors import ConnectionLost, ProtocolError, not_an_integer, not_bytes_like, shown, wrong_thread
 from ..frames import prepare_close_frame_payload
 from ..wire import FIN, CloseCode, Opcode
 from .socket import Socket
@@ -61,6 +61,7 @@ async def broadcast(
         half-way through a message that their user sends frame by frame (RFC 6455 §5.4).
 
     Raises:
+        RuntimeError: a socket belongs to another event loop than the running one; nothing was sent.
         TypeError, ValueError: what is no frame, or none that can be sent to all; a socket of a client, whose frames
             are masked with a key of their own each; another word for `slow`, a limit below 1, or a code that a Close
             frame may not carry. Nothing was sent.
@@ -68,6 +69,9 @@ async def broadcast(
     prepared = message if isinstance(message, PreparedMessage) else _whole_frame(message)
     receivers = list(sockets)
     _check(receivers, slow, buffer_limit, close_code)
+    loop = asyncio.get_running_loop()
+    if any(socket._loop is not loop for socket in receivers):
+        raise wrong_thread("broadcast")
     left_out: list[Socket] = []
     waiting: list[Awaitable[None]] = []
     work = 0

@@ -14,7 +14,15 @@ from weakref import WeakSet
 
 import h11
 
-from ..errors import ConnectionLost, InvalidHandshake, WebSocketError, not_an_integer, out_of_range, shown
+from ..errors import (
+    ConnectionLost,
+    InvalidHandshake,
+    WebSocketError,
+    not_an_integer,
+    out_of_range,
+    shown,
+    wrong_thread,
+)
 from ..extensions import Extension
 from ..frames import prepare_close_frame_payload
 from ..handshake import (
@@ -91,6 +99,7 @@ class Server:
         self._listen = listen
         self._listener: asyncio.Server | None = None
         self._starting = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._released = asyncio.Event()
         self.farewell: tuple[int, str] | None = None
         self.arriving: WeakSet[HttpProtocol] = WeakSet()
@@ -145,6 +154,7 @@ class Server:
         Raises:
             RuntimeError: the server does not listen yet.
         """
+        self._check_thread("Server.serve_forever")
         if self._listener is None and self.farewell is None:
             raise RuntimeError("the server does not listen yet: await it, or enter its async with block")
         # asyncio's own serve_forever would wait, when cancelled, for clients that nobody has told (CPython 3.12+).
@@ -167,6 +177,7 @@ class Server:
         Raises:
             TypeError, ValueError: a code or a reason that may not be sent, or a time that is none; nothing was closed.
         """
+        self._check_thread("Server.close")
         prepare_close_frame_payload(code, reason)
         if close_timeout != 0:
             check_seconds("close_timeout", close_timeout, optional=True)
@@ -181,6 +192,10 @@ class Server:
             socket.close(code, reason)
         timeout = self.policy.close_timeout if close_timeout is None else close_timeout
         await self._see_off(self._others(), timeout)
+
+    def _check_thread(self, method: str) -> None:
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise wrong_thread(method)
 
     async def _see_off(self, leaving: set[asyncio.Future[None]], timeout: float) -> None:
         if not leaving:
@@ -214,6 +229,7 @@ class Server:
                 handler.cancel()
 
     async def _start(self) -> Server:
+        self._loop = asyncio.get_running_loop()
         async with self._starting:
             if self._listener is None and self.farewell is None:
                 await self._start_listening()
