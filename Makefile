@@ -5,6 +5,9 @@ BIN := .venv/bin
 BENCHMARK := -o python_files="bench_*.py" --benchmark-enable --benchmark-max-time=0.2 --benchmark-group-by=group \
 	--benchmark-columns=median,ops --benchmark-sort=name
 
+# Tasks that start eagerly (asyncio.eager_task_factory) run the handler inside the call that makes them.
+EAGER := tests/test_server.py tests/test_server_life.py tests/test_client.py tests/test_uvicorn.py tests/test_vanishing.py
+
 .PHONY: help build test lint types conformance conformance-full fuzz sanitize soak reliability dropin-suites wheels \
 	wheels-cross interpreters pypy docs bench bench-peers bench-echo bench-curves bench-guard bench-broadcast clean
 
@@ -20,6 +23,7 @@ build: .venv/installed  ## the environment, with the codec compiled in place
 
 # Most of the time is waiting, so that the two runs stand side by side; what the second says comes after the first.
 test: build  ## the whole suite on each backend; the tests of the codec itself run both of them in the first run
+	$(BIN)/python -m pytest -q --eager-tasks $(EAGER)
 	@WSLOWLEVEL_BACKEND=python $(BIN)/python -m pytest --no-codec > .venv/test-python.log 2>&1 & pure=$$!; \
 	WSLOWLEVEL_BACKEND=cython $(BIN)/python -m pytest; compiled=$$?; \
 	wait $$pure; pure=$$?; cat .venv/test-python.log; exit $$((compiled | pure))

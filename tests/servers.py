@@ -57,12 +57,15 @@ every_transport = pytest.mark.parametrize("loop_kind", TRANSPORTS)
 """Runs a test with each kind of transport: for what a socket asks of its own."""
 
 
-def run(loop_kind: str, coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on a fresh loop; a task left behind, or an error that only the loop saw, fails the test."""
+def run(loop_kind: str, coroutine: Coroutine[Any, Any, T], *, eager: bool = False) -> T:
+    """Run a coroutine on a fresh loop; a task left behind, or an error that only the loop saw, fails the test.
+
+    With `eager` its tasks start eagerly, as they do in every test with ``--eager-tasks``.
+    """
     unseen: list[dict[str, Any]] = []
     loop = TRANSPORTS[loop_kind]()
     loop.set_exception_handler(lambda _, context: unseen.append(context))
-    if eager_tasks:
+    if eager or eager_tasks:
         loop.set_task_factory(cast(Any, eager_task_factory))
     try:
         result = loop.run_until_complete(asyncio.wait_for(coroutine, TIMEOUT))

@@ -131,6 +131,44 @@ def test_echo(loop_kind: str, http: str) -> None:
     run(loop_kind, talk())
 
 
+@both_parsers
+@both_loops
+def test_eager_task_factory_does_not_change_a_conversation(loop_kind: str, http: str) -> None:
+    """The application runs before its connection is handed over; the request must not be decoded as frames."""
+
+    async def talk() -> None:
+        async with serving(echo, http=http) as server, upgraded(port_of(server)) as client:
+            await client.send(masked(Opcode.TEXT, b"hello"))
+            assert (await client.read_frame()).payload == b"hello"
+            await client.send(masked_close(1000))
+            assert await client.read_close() == (1000, "")
+
+    run(loop_kind, talk(), eager=True)
+
+
+@both_loops
+def test_eager_application_waits_for_a_slow_peer(loop_kind: str) -> None:
+    """What it sends before its first await is held back as anything else, although it starts eagerly."""
+    sent = 0
+
+    async def app(scope: Event, receive: Receive, send: Send) -> None:
+        nonlocal sent
+        await receive()
+        await send({"type": "websocket.accept"})
+        for _ in range(64):
+            await send({"type": "websocket.send", "bytes": bytes(2**20)})
+            sent += 1
+
+    async def talk() -> None:
+        async with serving(app) as server, upgraded(port_of(server)) as client:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await asyncio.sleep(0.3)
+            assert sent < 64
+            client.writer.transport.abort()
+
+    run(loop_kind, talk(), eager=True)
+
+
 @both_loops
 def test_many_messages_of_one_read(loop_kind: str) -> None:
     async def talk() -> None:
