@@ -84,6 +84,7 @@ def eager_task_factory(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T], **options: Any
 ) -> asyncio.Task[T]:
     """Run the first step of a task when it is made: asyncio's own factory, or the same for CPython 3.10 and 3.11."""
+    options.pop("eager_start", None)  # uvloop passes None, which asyncio's factory does not take before 3.14
     factory = getattr(asyncio, "eager_task_factory", _start_eagerly)
     task: asyncio.Task[T] = factory(loop, coroutine, **options)
     return task
