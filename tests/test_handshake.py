@@ -83,6 +83,14 @@ def test_a_valid_request_is_accepted(changes: list[tuple[str, str | None]]) -> N
     assert check_request(request(*changes)) == KEY
 
 
+@pytest.mark.parametrize("last", "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+def test_key_is_accepted_whatever_its_pad_bits(last: str) -> None:
+    """RFC 6455 §4.1 prints AQIDBAUGBwgJCgsMDQ4PEC==, whose pad bits are not zero."""
+    key = f"AQIDBAUGBwgJCgsMDQ4PE{last}=="
+    answer = accept_request(request(("Sec-WebSocket-Key", key)))
+    assert f"Sec-WebSocket-Accept: {accept_key(key)}\r\n".encode() in answer
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "text"),
     [
@@ -102,7 +110,16 @@ def test_a_valid_request_is_accepted(changes: list[tuple[str, str | None]]) -> N
         ([("Sec-WebSocket-Key", "")], 400, "16 bytes in base64"),
         ([("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ")], 400, "16 bytes in base64"),
         ([("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZSE=")], 400, "16 bytes in base64"),
-        ([("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZR==")], 400, "16 bytes in base64"),
+        ([("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=")], 400, "16 bytes in base64"),
+        ([("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ===")], 400, "16 bytes in base64"),
+        ([("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ== ")], 400, "16 bytes in base64"),
+        ([("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==\n")], 400, "16 bytes in base64"),
+        ([("Sec-WebSocket-Key", "=dGhlIHNhbXBsZSBub25jZQ=")], 400, "16 bytes in base64"),
+        ([("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZ===")], 400, "16 bytes in base64"),
+        ([("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZSE")], 400, "16 bytes in base64"),
+        ([("Sec-WebSocket-Key", "____IHNhbXBsZSBub25jZQ==")], 400, "16 bytes in base64"),
+        ([("Sec-WebSocket-Key", "dGhl-HNhbXBsZSBub25jZQ==")], 400, "16 bytes in base64"),
+        ([("Sec-WebSocket-Key", "\u0661GhlIHNhbXBsZSBub25jZQ==")], 400, "16 bytes in base64"),
         ([("Sec-WebSocket-Key", "dGhlIHNh bXBsZSBub25jZQ==")], 400, "16 bytes in base64"),
         ([("Sec-WebSocket-Key", "é" * 24)], 400, "16 bytes in base64"),
         ([("Content-Length", "5")], 400, "body"),
