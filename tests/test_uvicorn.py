@@ -739,3 +739,91 @@ def test_the_names_of_the_command_line() -> None:
     config = uvicorn.Config(echo, ws="wslowlevel.uvicorn:WebSocketProtocol")
     config.load()
     assert cast(object, config.ws_protocol_class) is WebSocketProtocol
+
+
+# -- The request head -------------------------------------------------------------------------------------------------
+
+
+@both_parsers
+@both_loops
+def test_key_with_pad_bits_is_accepted(loop_kind: str, http: str) -> None:
+    async def talk() -> None:
+        async with serving(Kept(), http=http) as server:
+            request = handshake().replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"AQIDBAUGBwgJCgsMDQ4PEC==")
+            async with connecting(port_of(server)) as client:
+                await client.send(request)
+                assert (await client.reader.readline()).startswith(b"HTTP/1.1 101 ")
+
+    run(loop_kind, talk())
+
+
+@pytest.mark.parametrize(
+    ("http", "change", "status"),
+    [
+        ("h11", (b"\r\n", b"\n"), b"101"),
+        ("h11", (b"Host: ", b"Host:\r\n "), b"101"),
+        ("h11", (b"Host: ", b"Host : "), b"400"),
+        ("h11", (b"Host: ", b"X: a\0b\r\nHost: "), b"400"),
+        ("httptools", (b"\r\n", b"\n"), b"400"),
+        ("httptools", (b"Host: ", b"Host:\r\n "), b"400"),
+        ("httptools", (b"Host: ", b"Host : "), b"400"),
+        ("httptools", (b"Host: ", b"X: a\0b\r\nHost: "), b"400"),
+    ],
+)
+def test_syntax_of_a_request_is_judged_by_the_parser_of_uvicorn(
+    http: str, change: tuple[bytes, bytes], status: bytes
+) -> None:
+    """It passes on a head of its own making, in which bare line feeds and folds cannot be seen."""
+
+    async def talk() -> None:
+        async with serving(Kept(), http=http) as server, connecting(port_of(server)) as client:
+            await client.send(handshake().replace(*change))
+            assert (await client.reader.readline()).split()[1] == status
+
+    run("asyncio", talk())
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+@pytest.mark.parametrize("limit", [None, 8 * 1024, 128 * 1024])
+@both_parsers
+def test_header_line_limit_follows_the_setting_of_uvicorn(http: str, limit: int | None, extra: int) -> None:
+    line = 32 * 1024 if limit is None else limit - 1024
+    options = {} if limit is None else {"h11_max_incomplete_event_size": limit}
+    filler = "y" * (line - len("cookie: ") + extra)
+
+    async def talk() -> bytes:
+        async with serving(Kept(), http=http, **options) as server, connecting(port_of(server)) as client:
+            await client.send(handshake(f"Cookie: {filler}"))
+            head = await client.reader.readuntil(b"\r\n\r\n")
+            return head if head.startswith(b"HTTP/1.1 101 ") else head + await client.read_until_eof()
+
+    answer = run("asyncio", talk())
+    if limit is None and extra:
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        assert b"header line of over 32768 bytes: 32768 are allowed, raise h11_max_incomplete_event_size" in answer
+    else:
+        assert answer.startswith(b"HTTP/1.1 101 ")
+
+
+def test_head_over_the_setting_of_uvicorn_is_refused() -> None:
+    async def talk() -> None:
+        async with serving(Kept(), http="httptools", h11_max_incomplete_event_size=1000) as server:
+            head, body = await answered(server, handshake("Cookie: " + "y" * 1000))
+            assert head.split()[1] == b"431"
+            assert b"1000 are allowed, raise h11_max_incomplete_event_size of uvicorn" in body
+
+    run("asyncio", talk())
+
+
+def test_header_count_limit_is_set_by_a_subclass(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk() -> None:
+        async with serving(Kept()) as server:
+            head, body = await answered(server, handshake(*["X: y"] * 200))
+            assert head.split()[1] == b"431"
+            assert b"128 are allowed, raise max_headers of the protocol class" in body
+            monkeypatch.setattr(WebSocketProtocol, "max_headers", 300)
+            async with connecting(port_of(server)) as client:
+                await client.send(handshake(*["X: y"] * 200))
+                assert (await client.reader.readline()).startswith(b"HTTP/1.1 101 ")
+
+    run("asyncio", talk())

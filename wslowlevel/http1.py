@@ -5,6 +5,7 @@ The parsing is h11's; the limits are ours.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from http import HTTPStatus
@@ -172,39 +173,207 @@ class HandshakeResponse:
         return self.status in REDIRECTS and "Location" in self.headers
 
 
-def parse_request(head: bytes) -> Request:
-    """Parse a complete request head, up to and with its empty line.
+# -- The request that a server reads ----------------------------------------------------------------------------------
+
+
+def parse_request(
+    head: bytes,
+    *,
+    max_header_line: int = MAX_HEADER_LINE,
+    max_headers: int = MAX_HEADERS,
+    max_head_size: int = MAX_HEADERS_SIZE,
+) -> Request:
+    """Parse a complete request head, up to and including its empty line; bytes behind that are ignored.
+
+    Args:
+        head: bytes of the request.
+        max_header_line, max_headers, max_head_size: see :class:`HeadLimits`.
 
     Raises:
-        InvalidHandshake: not HTTP/1.1, or over a limit (400, 431).
+        InvalidHandshake: the head is not well-formed HTTP/1.1 (400), or exceeds a limit (431).
+        TypeError, ValueError: a limit that is not a positive integer.
     """
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADERS_SIZE)
+    request = RequestReader(HeadLimits(max_header_line, max_headers, max_head_size)).feed(head)
+    if request is None:
+        raise InvalidHandshake("malformed request: its head is not complete")
+    return request
+
+
+class UnexpectedTLS(InvalidHandshake):
+    """The peer sent a TLS ClientHello where an HTTP request was expected."""
+
+    def __init__(self) -> None:
+        super().__init__("malformed request: TLS handshake on a port without TLS")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of a request head.
+
+    Attributes:
+        name: its name in error texts.
+        run: matches as many of its bytes as there are.
+        ends: byte that ends it -> name of the next part.
+        shortest: bytes that it has at least.
+    """
+
+    name: str
+    run: re.Pattern[bytes]
+    ends: Mapping[int, str]
+    shortest: int = 0
+
+
+_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_VISIBLE = rb"[!-~]"
+_VALUE = rb"[^\x00\n\v\f\r]"  # other control characters occur in cookies of real sites, and h11 accepts them
+_HTTP_VERSION = rb"HTTP/[0-9]\.[0-9]"
+_ORDINARY_HEAD = re.compile(rb"%b+ %b+ %b\r\n(?:%b+:%b*\r\n)*\r\n" % (_NAME, _VISIBLE, _HTTP_VERSION, _NAME, _VALUE))
+_BEGINNING_OF_VERSION = rb"(?:H(?:T(?:T(?:P(?:/(?:[0-9](?:\.(?:[0-9])?)?)?)?)?)?)?)?"
+
+_PARTS = {
+    part.name: part
+    for part in (
+        _Part("method", re.compile(_NAME + b"*"), {0x20: "target"}, 1),
+        _Part("target", re.compile(_VISIBLE + b"*"), {0x20: "HTTP version"}, 1),
+        _Part("HTTP version", re.compile(_BEGINNING_OF_VERSION), {0x0D: "line end"}, 8),
+        _Part("line end", re.compile(b""), {0x0A: "header name"}),
+        _Part("header name", re.compile(_NAME + b"*"), {0x3A: "header value"}, 1),
+        _Part("header value", re.compile(_VALUE + b"*"), {0x0D: "line end"}),
+        _Part("empty line", re.compile(b""), {0x0A: "body"}),
+    )
+}
+
+
+class RequestReader:
+    """Parser of a request head, which may arrive in pieces of any size.
+
+    The grammar is that of RFC 9112 without its leniencies: a bare line feed, obs-fold, white space before a colon and
+    blank lines before the request line are rejected. Syntax and limits are judged at the first byte that violates them,
+    so the error does not depend on how the bytes were cut. Each byte is looked at once.
+
+    A head that arrives whole is matched by one regular expression. Any other head goes through the table of parts:
+
+        method SP target SP version CR LF  ( name ":" value CR LF )*  CR LF
+
+    A complete head is then passed to h11, which checks Host, Content-Length and Transfer-Encoding.
+
+    Attributes:
+        rest: bytes behind the head, once it is complete.
+    """
+
+    def __init__(self, limits: HeadLimits) -> None:
+        self.rest = b""
+        self._limits = limits
+        self._data = bytearray()
+        self._part = "method"
+        self._part_start = 0
+        self._line_start = 0
+        self._scanned = 0
+        self._headers = 0
+
+    def feed(self, data: bytes) -> Request | None:
+        """Add bytes of the request; return it once its head is complete.
+
+        Raises:
+            InvalidHandshake: the head is not well-formed HTTP/1.1 (400), or exceeds a limit (431).
+        """
+        self._data += data
+        end = self._match_ordinary() if not self._scanned else None
+        if end is None:
+            end = self._scan()
+        if end is None:
+            return None
+        head = bytes(memoryview(self._data)[:end])
+        self.rest = bytes(memoryview(self._data)[end:])
+        self._data = bytearray()
+        return _parse_head(head)
+
+    def _match_ordinary(self) -> int | None:
+        """Return the end of a head that is whole, well-formed and within all limits; None to scan it."""
+        match = _ORDINARY_HEAD.match(self._data)
+        if match is None:
+            return None
+        end = match.end()
+        limits = self._limits
+        fits = end <= min(limits.max_head_size, limits.max_header_line)
+        return end if fits and self._data.count(b"\r\n", 0, end) - 2 <= limits.max_headers else None
+
+    def _scan(self) -> int | None:
+        """Judge the bytes that were not judged yet; return the end of the head, None if it is not complete."""
+        data = self._data
+        if data[:2] == b"\x16\x03":  # a TLS record with a handshake message (RFC 8446 §5.1)
+            raise UnexpectedTLS
+        if data == b"\x16":
+            return None
+        while True:
+            part = _PARTS[self._part]
+            match = part.run.match(data, self._part_start if part.name == "HTTP version" else self._scanned)
+            assert match is not None
+            end = self._scanned = match.end()
+            self._check_limits(end)
+            if end == len(data):
+                return None
+            following = part.ends.get(data[end])
+            is_empty = end == self._part_start
+            if is_empty and part.name == "header name" and data[end] == 0x0D:
+                following = "empty line"
+            elif following is None or end - self._part_start < part.shortest:
+                raise InvalidHandshake(f"malformed request: {_fault(part.name, data[end], is_empty)} at byte {end}")
+            if self._enter(following, end + 1):
+                return end + 1
+
+    def _enter(self, part: str, start: int) -> bool:
+        """Begin the next part; return True at the end of the head."""
+        self._part = part
+        self._part_start = self._scanned = start
+        if part in ("target", "header name"):
+            self._line_start = start
+        self._headers += part == "header value"
+        return part == "body"
+
+    def _check_limits(self, end: int) -> None:
+        """Raise InvalidHandshake (431) for the limit that is crossed first by the bytes up to `end`."""
+        limits = self._limits
+        crossed = []
+        if self._part in ("target", "header name", "header value"):
+            what = "request target" if self._part == "target" else "header line"
+            first = self._line_start + limits.max_header_line
+            if end > first:
+                crossed.append((first, f"{what} of over {limits.max_header_line} bytes", "max_header_line"))
+        if self._part == "header name" and end > self._part_start and self._headers >= limits.max_headers:
+            crossed.append((self._part_start, f"over {limits.max_headers} headers", "max_headers"))
+        if min(end + 1, len(self._data)) > limits.max_head_size:
+            what = f"request head of over {limits.max_head_size} bytes"
+            crossed.append((limits.max_head_size, what, "max_head_size"))
+        if crossed:
+            _, what, name = min(crossed)
+            raise InvalidHandshake(f"{what}: {getattr(limits, name)} are allowed, raise {name} to accept more", 431)
+
+
+def _fault(part: str, byte: int, is_empty: bool) -> str:
+    """Describe a byte that may not follow, without the bytes around it: the text is sent to the peer."""
+    if part == "method" and is_empty and byte in b"\r\n":
+        return "blank line before the request line (RFC 9112 §2.2)"
+    if part in ("line end", "empty line"):
+        return "carriage return without a line feed (RFC 9112 §2.2)"
+    if byte == 0x0A:
+        return "line feed without a carriage return (RFC 9112 §2.2)"
+    if part == "header name" and byte in b" \t":
+        return "obs-fold (RFC 9112 §5.2)" if is_empty else "white space before a colon (RFC 9112 §5.1)"
+    return f"byte 0x{byte:02X} where none is allowed in the {part}"
+
+
+def _parse_head(head: bytes) -> Request:
+    connection = h11.Connection(h11.SERVER)
     try:
         connection.receive_data(head)
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
         raise InvalidHandshake(f"malformed request: {error}", error.error_status_hint) from None
-    if not isinstance(event, h11.Request):
-        raise InvalidHandshake("malformed request: its head is not complete")
-    return request_from_h11(event)
-
-
-def request_from_h11(event: h11.Request) -> Request:
-    """Take over what h11 parsed, within the limits of this library.
-
-    Raises:
-        InvalidHandshake: too many or too long headers (431), or a body where none is read (400).
-    """
-    lines = _fields(event)
-    if len(lines) > MAX_HEADERS:
-        raise InvalidHandshake(f"{len(lines)} headers: {MAX_HEADERS} are allowed", 431)
-    size = len(event.target) + sum(len(name) + len(value) for name, value in lines)
-    if size > MAX_HEADERS_SIZE:
-        raise InvalidHandshake(f"request head of over {size} bytes: {MAX_HEADERS_SIZE} are allowed", 431)
-    longest = max((len(name) + len(value) for name, value in lines), default=0)
-    if longest > MAX_HEADER_LINE or len(event.target) > MAX_HEADER_LINE:
-        raise InvalidHandshake(f"header or target over {MAX_HEADER_LINE} bytes", 431)
-    return Request(event.method.decode(), event.target.decode("latin-1"), Headers(lines), event.http_version.decode())
+    assert isinstance(event, h11.Request)
+    return Request(
+        event.method.decode(), event.target.decode("latin-1"), Headers(_fields(event)), event.http_version.decode()
+    )
 
 
 def _fields(event: h11.Request | h11.InformationalResponse | h11.Response) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ from .deflate import PerMessageDeflate
 from .errors import ConnectionLost, InvalidHandshake, PayloadTooBig, ProtocolError
 from .extensions import accept_extensions
 from .handshake import accept_request, check_request
-from .http1 import Request, Response, parse_request, parse_tokens
+from .http1 import MAX_HEADERS, Request, Response, parse_request, parse_tokens
 from .keepalive import Timeouts
 from .wire import READ_SIZE, CloseCode, Opcode
 
@@ -49,12 +49,22 @@ Event = dict[str, Any]
 class WebSocketProtocol(Socket):
     """What uvicorn's `ws` names: one connection, from its request on.
 
-    Of uvicorn's settings it takes ws_max_size (bytes), ws_ping_interval and ws_ping_timeout (seconds), and
-    ws_per_message_deflate.
+    Of uvicorn's settings it takes ws_max_size (bytes), ws_ping_interval and ws_ping_timeout (seconds),
+    ws_per_message_deflate, and h11_max_incomplete_event_size (bytes). The last one, if set, is the limit on the request
+    head and on each of its lines, also when uvicorn reads the request with httptools; by default the limits are those
+    of :func:`wslowlevel.serve`.
+
+    uvicorn's HTTP parser reads the request and passes on a head that it writes itself, so the parser decides which
+    syntax is accepted: httptools rejects bare line feeds and obs-fold, h11 accepts both.
 
     Where an application raises after it has accepted, the peer gets a Close frame with 1011 (RFC 6455 §7.4.1), and with
     1000 where it returns without having closed.
+
+    Attributes:
+        max_headers: number of header lines of a request; 128 by default. A subclass may set another number.
     """
+
+    max_headers: int = MAX_HEADERS
 
     def __init__(
         self,
@@ -117,7 +127,7 @@ class WebSocketProtocol(Socket):
 
     def _request_received(self, data: bytes) -> None:
         try:
-            request = parse_request(data)
+            request = self._parse(data)
             check_request(request)
         except InvalidHandshake as error:
             self.refuse(error)
@@ -136,6 +146,18 @@ class WebSocketProtocol(Socket):
         if not task.done():
             self._server_state.tasks.add(task)
             task.add_done_callback(self._server_state.tasks.discard)
+
+    def _parse(self, head: bytes) -> Request:
+        size = self._config.h11_max_incomplete_event_size
+        limits = {} if size is None else {"max_header_line": size, "max_head_size": size}
+        try:
+            return parse_request(head, max_headers=self.max_headers, **limits)
+        except InvalidHandshake as error:
+            if error.status != 431:
+                raise
+            name = "h11_max_incomplete_event_size of uvicorn"
+            text = str(error).replace("max_header_line", name).replace("max_head_size", name)
+            raise InvalidHandshake(text.replace("max_headers", "max_headers of the protocol class"), 431) from None
 
     def _received(self, messages: list[Any]) -> None:
         """A Close frame is answered when it comes, for an application may only send; messages before it stay."""

@@ -12,8 +12,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
-import h11
-
 from ..errors import (
     ConnectionLost,
     InvalidHandshake,
@@ -34,7 +32,17 @@ from ..handshake import (
     is_websocket_upgrade,
     upgrade_required,
 )
-from ..http1 import MAX_HEADERS_SIZE, Request, Response, encode_response, request_from_h11, response_to
+from ..http1 import (
+    MAX_HEADER_LINE,
+    MAX_HEADERS,
+    MAX_HEADERS_SIZE,
+    HeadLimits,
+    Request,
+    RequestReader,
+    Response,
+    encode_response,
+    response_to,
+)
 from ..keepalive import PING_TIMEOUT, Timeouts, check_seconds
 from ..wire import CloseCode
 from .duplex import CLOSE_TIMEOUT, linger
@@ -66,6 +74,7 @@ class Policy:
 
     origins: Collection[str | None] | None
     max_connections: int | None
+    head_limits: HeadLimits
     open_timeout: float
     close_timeout: float
     timeouts: Timeouts
@@ -359,7 +368,7 @@ def _is_of_the_peer(socket: Socket, error: BaseException) -> bool:
 
 
 class HttpProtocol(asyncio.Protocol):
-    """One connection until its request is complete: read by h11, then answered or handed over.
+    """One connection until its request is complete, and has been answered or handed over.
 
     Made when the connection is accepted; `connection_made` comes after the TLS handshake.
 
@@ -372,7 +381,7 @@ class HttpProtocol(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         loop = asyncio.get_running_loop()
         self._server = server
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADERS_SIZE)
+        self._reader = RequestReader(server.policy.head_limits)
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
@@ -413,13 +422,10 @@ class HttpProtocol(asyncio.Protocol):
         if self.task is not None or self._answered:
             return  # one request a connection: what follows it is not read
         try:
-            self._http.receive_data(data)
-            event = self._http.next_event()
-            if isinstance(event, h11.Request):
-                self._method = event.method.decode()
-                self._dispatch(request_from_h11(event))
-        except h11.RemoteProtocolError as error:
-            self._answer(response_to(InvalidHandshake(f"malformed request: {error}", error.error_status_hint)))
+            request = self._reader.feed(data)
+            if request is not None:
+                self._method = request.method
+                self._dispatch(request)
         except InvalidHandshake as error:
             self._answer(response_to(error))
 
@@ -449,9 +455,8 @@ class HttpProtocol(asyncio.Protocol):
         if is_websocket_upgrade(request):
             check_request(request)
             check_origin(request, self._server.policy.origins)
-            self._http.next_event()  # EndOfMessage: what h11 holds from here on is no HTTP
             self._leave()
-            self._server.upgrade(request, self._transport, self._http.trailing_data[0])
+            self._server.upgrade(request, self._transport, self._reader.rest)
         else:
             check_no_body(request)
             self.task = asyncio.create_task(self._respond(request))
@@ -500,6 +505,9 @@ def serve(
     path: str | None = None,
     origins: Iterable[str | None] | None = None,
     max_connections: int | None = None,
+    max_header_line: int = MAX_HEADER_LINE,
+    max_headers: int = MAX_HEADERS,
+    max_head_size: int = MAX_HEADERS_SIZE,
     open_timeout: float = OPEN_TIMEOUT,
     close_timeout: float = CLOSE_TIMEOUT,
     ping_interval: float | None = None,
@@ -531,6 +539,10 @@ def serve(
         max_connections: how many there may be at a time, those whose request or TLS handshake is not complete yet
             included; a further one is answered with 503, and dropped if 100 are just being told so. None, the default,
             for no limit.
+        max_header_line: bytes of one header line without its line end, and of the request target; 32 KiB by default. A
+            request over one of these three limits is answered with 431.
+        max_headers: number of header lines of a request; 128 by default.
+        max_head_size: bytes of a whole request head, up to and including its empty line; 64 KiB by default.
         open_timeout: seconds from the connection to the end of its request, the TLS handshake included.
         close_timeout: seconds that a closing handshake may take.
         ping_interval, ping_timeout, idle_timeout: the keepalive of each connection, see
@@ -551,6 +563,7 @@ def serve(
     policy = Policy(
         origins=None if origins is None else _allowed_origins(origins),
         max_connections=max_connections,
+        head_limits=HeadLimits(max_header_line, max_headers, max_head_size),
         open_timeout=open_timeout,
         close_timeout=close_timeout,
         timeouts=Timeouts(ping_interval, ping_timeout, idle_timeout),

@@ -10,8 +10,8 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, cast
 from weakref import WeakValueDictionary
 
-from ..errors import InvalidHandshake, already_waited
-from ..http1 import MAX_HEADERS_SIZE, Request, parse_request
+from ..errors import already_waited
+from ..http1 import MAX_HEADER_LINE, MAX_HEADERS, MAX_HEADERS_SIZE, HeadLimits, Request, RequestReader
 from ..wire import READ_SIZE
 from .duplex import Duplex
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 StreamPair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-HEAD_END = b"\r\n\r\n"
 
 
 class StreamSocket(Duplex):
@@ -120,20 +118,41 @@ _sockets: WeakValueDictionary[int, StreamSocket] = WeakValueDictionary()
 """By the id of the writer: whoever stands here keeps that writer alive, so that the id stays its own."""
 
 
-async def read_request(reader: asyncio.StreamReader) -> Request:
+async def read_request(
+    reader: asyncio.StreamReader,
+    *,
+    max_header_line: int = MAX_HEADER_LINE,
+    max_headers: int = MAX_HEADERS,
+    max_head_size: int = MAX_HEADERS_SIZE,
+) -> Request:
     """Read the head of an HTTP request from a stream, and nothing behind it.
 
+    The head is judged line by line. The `limit` of the reader does not bound it.
+
     Args:
-        reader: what asyncio.start_server gives; its own `limit` bounds the head, as do 64 KiB.
+        reader: the reader that asyncio.start_server passes to its callback.
+        max_header_line, max_headers, max_head_size: see :class:`wslowlevel.http1.HeadLimits`.
 
     Raises:
-        InvalidHandshake: not an HTTP/1.1 request, or over a limit.
+        InvalidHandshake: the head is not well-formed HTTP/1.1 (400), or exceeds a limit (431).
         ConnectionError: the stream ended before the head did.
+        TypeError, ValueError: a limit that is not a positive integer.
     """
+    head = RequestReader(HeadLimits(max_header_line, max_headers, max_head_size))
+    data = await reader.read(2)  # no head is that short: it shows whether the peer speaks TLS or another protocol
+    while data:
+        request = head.feed(data)
+        if request is not None:
+            return request
+        data = await _read_line(reader)
+    raise ConnectionError("the stream ended inside the request head")
+
+
+async def _read_line(reader: asyncio.StreamReader) -> bytes:
+    """Read up to the next line end, or what the reader holds if its limit comes first; b"" at the end."""
     try:
-        head = await reader.readuntil(HEAD_END)
-    except asyncio.LimitOverrunError:
-        raise InvalidHandshake(f"request head over {MAX_HEADERS_SIZE} bytes", 431) from None
-    except asyncio.IncompleteReadError:
-        raise ConnectionError("the stream ended inside the request head") from None
-    return parse_request(head)
+        return await reader.readuntil(b"\n")
+    except asyncio.LimitOverrunError as error:
+        return await reader.readexactly(error.consumed)
+    except asyncio.IncompleteReadError as error:
+        return error.partial
