@@ -21,6 +21,7 @@ PARAMETERS = [
     (wslowlevel.connect, "max_header_line", "http1.MAX_HEADER_LINE"),
     (wslowlevel.connect, "max_headers", "http1.MAX_HEADERS"),
     (wslowlevel.connect, "max_head_size", "http1.MAX_HEADERS_SIZE"),
+    (wslowlevel.serve, "max_refusals", "aio.server.MAX_REFUSALS"),
     (wslowlevel.serve, "close_timeout", "aio.duplex.CLOSE_TIMEOUT"),
     (wslowlevel.connect, "close_timeout", "aio.duplex.CLOSE_TIMEOUT"),
     (wslowlevel.serve, "ping_timeout", "keepalive.PING_TIMEOUT"),

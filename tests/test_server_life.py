@@ -34,7 +34,6 @@ from wslowlevel import (
     send_handshake,
     serve,
 )
-from wslowlevel.aio import server as server_module
 from wslowlevel.aio.server import Server
 from wslowlevel.handshake import check_allowed_origin
 
@@ -548,17 +547,20 @@ def test_a_tls_handshake_that_asyncio_forgot_counts_until_its_time_is_over(loop_
 
 
 @both_loops
-def test_no_more_are_told_so_than_need_be(loop_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "MAX_REFUSALS", 2)
-
+@pytest.mark.parametrize("limit", [0, 1, 2])
+def test_connections_over_max_refusals_are_dropped_without_an_answer(loop_kind: str, limit: int) -> None:
     async def main() -> None:
-        async with serving(Recorder(), max_connections=1) as server, upgraded(server.port), AsyncExitStack() as stack:
-            for count in (1, 2):
+        async with (
+            serving(Recorder(), max_connections=1, max_refusals=limit) as server,
+            upgraded(server.port),
+            AsyncExitStack() as stack,
+        ):
+            for count in range(limit):
                 await stack.enter_async_context(connecting(server.port))
-                await until(lambda count=count: len(server.refused) == count)  # type: ignore[misc]
+                await until(lambda count=count: len(server.refused) == count + 1)  # type: ignore[misc]
             async with connecting(server.port) as client:
                 assert await dropped(client) == b""
-            assert len(server.refused) == 2
+            assert len(server.refused) == limit
 
     run(loop_kind, main())
 
@@ -779,6 +781,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "half a connection": ({"max_connections": 0.5}, TypeError, "max_connections must be an integer, not float"),
     "a cap in words": ({"max_connections": "10"}, TypeError, "max_connections must be an integer, not str"),
     "a yes": ({"max_connections": True}, TypeError, "max_connections must be an integer, not bool"),
+    "refusals below 0": ({"max_refusals": -1}, ValueError, "max_refusals must be 0 or more, got -1"),
+    "half a refusal": ({"max_refusals": 0.5}, TypeError, "max_refusals must be an integer, not float"),
+    "refusals without a limit": ({"max_refusals": None}, TypeError, "max_refusals must be an integer, not NoneType"),
+    "a yes to refusals": ({"max_refusals": True}, TypeError, "max_refusals must be an integer, not bool"),
     "no time to open": ({"open_timeout": 0}, ValueError, "open_timeout must be more than 0 seconds, not 0"),
     "less than none": ({"open_timeout": -1.5}, ValueError, "open_timeout must be more than 0 seconds, not -1.5"),
     "not a number": ({"close_timeout": float("nan")}, ValueError, "close_timeout must be more than 0 seconds, not nan"),

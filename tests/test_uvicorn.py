@@ -827,3 +827,56 @@ def test_header_count_limit_is_set_by_a_subclass(monkeypatch: pytest.MonkeyPatch
                 assert (await client.reader.readline()).startswith(b"HTTP/1.1 101 ")
 
     run("asyncio", talk())
+
+
+# -- The log ----------------------------------------------------------------------------------------------------------
+
+
+@both_parsers
+@both_loops
+@pytest.mark.parametrize(
+    ("name", "value", "outcome"),
+    [
+        ("Sec-WebSocket-Version", "99", "426: Sec-WebSocket-Version must be 13"),
+        ("Sec-WebSocket-Key", "short", "400: Sec-WebSocket-Key must be 16 bytes"),
+        ("Cookie", "s3cr3t" * 7_000, "431: header or target over"),
+    ],
+)
+def test_a_refused_upgrade_is_logged_with_its_reason(
+    loop_kind: str, http: str, name: str, value: str, outcome: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    lines = [
+        line for line in handshake(target="/chat?token=s3cr3t").split(b"\r\n") if not line.startswith(name.encode())
+    ]
+    request = b"\r\n".join([lines[0], f"{name}: {value}".encode(), *lines[1:]])
+
+    async def talk() -> None:
+        async with serving(echo, http=http, h11_max_incomplete_event_size=100_000) as server:
+            head, _ = await answered(server, request)
+            assert head.startswith(f"HTTP/1.1 {outcome[:3]} ".encode())
+
+    run(loop_kind, talk())
+    (line,) = [record.getMessage() for record in caplog.records if '"WebSocket' in record.getMessage()]
+    assert f'"WebSocket /chat" {outcome}' in line
+    assert line.startswith("127.0.0.1:")
+    assert "s3cr3t" not in caplog.text
+
+
+@both_loops
+def test_a_connection_is_logged_when_it_opens_and_closes(loop_kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def talk() -> None:
+        async with serving(echo) as server, upgraded(port_of(server)) as client:
+            await client.send(masked_close(1000))
+            await client.read_frames()
+
+    run(loop_kind, talk())
+    lines = [record.getMessage() for record in caplog.records]
+    lines = [line for line in lines if "connection" in line or '"WebSocket' in line]
+    assert [line.partition(" - ")[2] or line for line in lines] == [
+        '"WebSocket /" [accepted]',
+        "connection open",
+        "connection closed",
+    ]

@@ -42,6 +42,7 @@ _FRAMING = frozenset(("connection", "content-length", "transfer-encoding"))
 HeadersLike: TypeAlias = Mapping[str, str] | Iterable[str | tuple[str, str]]
 """Headers of a caller: a mapping, or "Name: value" strings and (name, value) pairs in any mixture."""
 
+
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 """The characters of a token (RFC 9110 §5.6.2)."""
 
@@ -369,7 +370,7 @@ def _parse_head(head: bytes) -> Request:
         connection.receive_data(head)
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
-        raise InvalidHandshake(f"malformed request: {error}", error.error_status_hint) from None
+        raise InvalidHandshake(f"malformed request: {_reason_of(error)}", error.error_status_hint) from None
     assert isinstance(event, h11.Request)
     return Request(
         event.method.decode(), event.target.decode("latin-1"), Headers(_fields(event)), event.http_version.decode()

@@ -26,6 +26,7 @@ from uvicorn.protocols.utils import (
 )
 from uvicorn.server import ServerState
 
+from .aio.server_log import one_line, path_of
 from .aio.socket import Socket
 from .codec import Message
 from .connection import State
@@ -95,7 +96,7 @@ class WebSocketProtocol(Socket):
         self._server_state.connections.discard(self)
         self._trace("WebSocket connection lost")
         if self._session is not None:
-            self._session.ended.set()
+            self._session.lost()
 
     @property
     def close_timeout(self) -> float:
@@ -130,19 +131,29 @@ class WebSocketProtocol(Socket):
             request = self._parse(data)
             check_request(request)
         except InvalidHandshake as error:
+            self._log_refusal(data, error)
             self.refuse(error)
             return
-        self._session = Session(self, request, self._config, self._server_state.default_headers)
+        headers = self._server_state.default_headers
+        self._session = Session(self, request, self._scope(request), self._config, headers)
         if self._loop.get_task_factory() is None:
-            self._start_application(request)
+            self._start_application()
         else:
             # An eager task factory would run the application at once, but until uvicorn has made this object the
             # transport's protocol, pause_writing() would go to the HTTP protocol.
-            self._loop.call_soon(self._start_application, request)
+            self._loop.call_soon(self._start_application)
 
-    def _start_application(self, request: Request) -> None:
+    def _log_refusal(self, head: bytes, error: InvalidHandshake) -> None:
+        """Log an invalid request as uvicorn logs a refusal, but without the query, which may contain credentials."""
+        if logger.isEnabledFor(logging.INFO):
+            client = f"{self._client[0]}:{self._client[1]}" if self._client else ""
+            target = b"".join(head.partition(b"\n")[0].split(b" ")[1:2]).decode("latin-1")
+            reason = one_line(str(error))
+            logger.info('%s - "WebSocket %s" %d: %s', client, path_of(target), error.status, reason)
+
+    def _start_application(self) -> None:
         assert self._session is not None
-        task = self._loop.create_task(self._session.run(self._scope(request)))
+        task = self._loop.create_task(self._session.run())
         if not task.done():
             self._server_state.tasks.add(task)
             task.add_done_callback(self._server_state.tasks.discard)
@@ -209,7 +220,7 @@ class WebSocketProtocol(Socket):
         }
 
     def _trace(self, text: str) -> None:
-        if logger.level <= TRACE_LOG_LEVEL:
+        if logger.isEnabledFor(TRACE_LOG_LEVEL):
             logger.log(TRACE_LOG_LEVEL, "%s%s", f"{self._client[0]}:{self._client[1]} - " if self._client else "", text)
 
 
@@ -221,13 +232,18 @@ class Session:
     """
 
     def __init__(
-        self, socket: WebSocketProtocol, request: Request, config: Config, default_headers: list[tuple[bytes, bytes]]
+        self,
+        socket: WebSocketProtocol,
+        request: Request,
+        scope: Event,
+        config: Config,
+        default_headers: list[tuple[bytes, bytes]],
     ) -> None:
         self._socket = socket
         self._request = request
         self._config = config
         self._default_headers = default_headers
-        self._scope: Event = {}
+        self._scope = scope
         self._messages: Iterator[Message] = iter(())
         self._connected = False
         self._accepted = False
@@ -237,12 +253,17 @@ class Session:
         self._disconnect: Event | None = None
         self.ended = asyncio.Event()
 
-    async def run(self, scope: Event) -> None:
+    def lost(self) -> None:
+        """Handle the loss of the connection."""
+        if self._accepted:
+            logger.info("connection closed")
+        self.ended.set()
+
+    async def run(self) -> None:
         """Call the application; whatever becomes of it, the peer is told."""
-        self._scope = scope
         code: int = CloseCode.NORMAL_CLOSURE
         try:
-            result = await self._config.loaded_app(scope, self.receive, self.send)
+            result = await self._config.loaded_app(self._scope, self.receive, self.send)
         except ClientDisconnected:
             pass
         except (Exception, asyncio.CancelledError):  # what cancels it is a server that is about to stop
@@ -338,7 +359,6 @@ class Session:
         if event["type"] == "websocket.accept":
             self._accept(event)
         elif event["type"] == "websocket.close":
-            self._log("403")
             self.refuse(403)
         elif event["type"] == "websocket.http.response.start":
             status = event["status"]
@@ -366,6 +386,7 @@ class Session:
         self._socket.opened(agreed)
         self._socket.configure(max_message_size=self._config.ws_max_size)
         self._accepted = True
+        logger.info("connection open")
 
     def _send_body(self, event: Event, response: Response) -> None:
         """What answers in place of a connection leaves when it is whole, with its length."""
@@ -391,7 +412,8 @@ class Session:
         self._disconnected(code, reason)
 
     def refuse(self, status: int, body: bytes = b"") -> None:
-        """Answer with an HTTP error in place of accepting."""
+        """Answer with an HTTP error instead of accepting."""
+        self._log(str(status))
         self._refuse(Response(status, [("Content-Type", "text/plain; charset=utf-8")], body))
 
     def _refuse(self, response: Response) -> None:
@@ -407,8 +429,9 @@ class Session:
         self._socket.end()
 
     def _log(self, outcome: str) -> None:
-        path = get_path_with_query_string(cast(Any, self._scope))
-        logger.info('%s - "WebSocket %s" %s', get_client_addr(cast(Any, self._scope)), path, outcome)
+        if logger.isEnabledFor(logging.INFO):
+            path = get_path_with_query_string(cast(Any, self._scope))
+            logger.info('%s - "WebSocket %s" %s', get_client_addr(cast(Any, self._scope)), path, outcome)
 
 
 def decoded(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -46,13 +45,12 @@ from ..http1 import (
 from ..keepalive import PING_TIMEOUT, Timeouts, check_seconds
 from ..wire import CloseCode
 from .duplex import CLOSE_TIMEOUT, linger
+from .server_log import log_answer, log_drop, log_failure, log_open, log_peer_error, log_refusal
 from .socket import Socket
 from .tls import check_context
 
 if TYPE_CHECKING:
     from ssl import SSLContext
-
-logger = logging.getLogger("wslowlevel")
 
 OPEN_TIMEOUT = 10.0
 """Seconds from the connection to the end of its request."""
@@ -61,8 +59,8 @@ TOO_MANY = InvalidHandshake("too many connections", 503, [("Retry-After", "1")])
 
 SHUTTING_DOWN = InvalidHandshake("the server is shutting down", 503, [("Retry-After", "1")])
 
-MAX_REFUSALS = 100
-"""Connections over the limit that are told so at a time; those over this one too are dropped without a word."""
+MAX_REFUSALS = 16
+"""Connections over the limit that are answered with 503 at a time; further ones are dropped without an answer."""
 
 OnUpgrade = Callable[[Request, Socket, bytes], Awaitable[None]]
 OnRequest = Callable[[Request], Awaitable[Response | None]]
@@ -75,6 +73,7 @@ class Policy:
     origins: Collection[str | None] | None
     max_connections: int | None
     head_limits: HeadLimits
+    max_refusals: int
     open_timeout: float
     close_timeout: float
     timeouts: Timeouts
@@ -82,6 +81,10 @@ class Policy:
     def __post_init__(self) -> None:
         check_seconds("open_timeout", self.open_timeout)
         check_seconds("close_timeout", self.close_timeout)
+        if not isinstance(self.max_refusals, int) or isinstance(self.max_refusals, bool):
+            raise not_an_integer("max_refusals", self.max_refusals)
+        if self.max_refusals < 0:
+            raise ValueError(f"max_refusals must be 0 or more, got {self.max_refusals}")
         limit = self.max_connections
         if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
             raise not_an_integer("max_connections", limit)
@@ -288,7 +291,7 @@ class Server:
 
     def upgrade(self, request: Request, transport: asyncio.Transport, head: bytes) -> None:
         """Hand a connection over from HTTP to the caller's handler."""
-        socket = ServerSocket(self, head)
+        socket = ServerSocket(self, request.target, head)
         transport.set_protocol(socket)
         socket.connection_made(transport)
         self._connections.add(socket)  # before the task is made: an eager one runs the handler at once
@@ -323,16 +326,30 @@ class ServerSocket(Socket):
         handler: the task that runs the caller's handler.
     """
 
-    def __init__(self, server: Server, head: bytes) -> None:
+    def __init__(self, server: Server, target: str, head: bytes) -> None:
         self.handler: asyncio.Task[None] | None = None
+        self._target = target
         policy = server.policy
         super().__init__("server", early=head, close_timeout=policy.close_timeout, timeouts=policy.timeouts)
         self._server = server
 
     def opened(self, extensions: Sequence[Extension] = ()) -> None:
         super().opened(extensions)
+        log_open(self, self._target)
         if self._server.farewell is not None:
             self.close(*self._server.farewell)
+
+    def refuse(self, error: InvalidHandshake) -> None:
+        self._respond(response_to(error), str(error))
+
+    def respond(self, response: Response) -> None:
+        self._respond(response, "the handler responded")
+
+    def _respond(self, response: Response, reason: str) -> None:
+        was_answered = self._answered
+        super().respond(response)
+        if self._answered and not was_answered:
+            log_refusal(self, self._target, response.status, reason)
 
 
 def _cancels_this_task(error: BaseException) -> bool:
@@ -344,7 +361,7 @@ def _answer_failure(request: Request, socket: Socket, error: BaseException) -> i
     """What left the handler -> the code to close with; what is nobody's intention is logged, once."""
     if _is_of_the_peer(socket, error):
         # The peer was told: nothing for the operator to mend.
-        logger.info("connection from %s: %s", socket.get_extra_info("peername"), error)
+        log_peer_error(socket, request.target, error)
         return getattr(socket.error, "close_code", None)
     if isinstance(error, InvalidHandshake) and not socket.handshake_sent:
         try:
@@ -353,7 +370,7 @@ def _answer_failure(request: Request, socket: Socket, error: BaseException) -> i
             error = wrong
         else:
             return None
-    logger.error("on_upgrade failed for %s", request.target, exc_info=error)
+    log_failure("on_upgrade", request.target, error)
     socket.refuse(InvalidHandshake("internal server error", 500))
     return CloseCode.INTERNAL_ERROR
 
@@ -386,6 +403,7 @@ class HttpProtocol(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         self._method = "GET"
+        self._target: str | None = None
         self._answered = False
         self._is_over_limit = server.is_full
         self.deadline = loop.time() + server.policy.open_timeout
@@ -398,15 +416,16 @@ class HttpProtocol(asyncio.Protocol):
         server = self._server
         self._transport = cast(asyncio.Transport, transport)
         server.arriving.discard(self)
-        if server.farewell is not None or (self._is_over_limit and len(server.refused) >= MAX_REFUSALS):
-            self.drop()
-            return
-        self._timer = asyncio.get_running_loop().call_at(self.deadline, self.drop)
-        if self._is_over_limit:
-            server.refused.add(self)
-            self._answer(response_to(TOO_MANY))
-        else:
+        if server.farewell is not None:
+            self._drop_unanswered("the server is shutting down")
+        elif not self._is_over_limit:
+            self._timer = asyncio.get_running_loop().call_at(self.deadline, self._time_out)
             server.requests.add(self)
+        elif len(server.refused) < server.policy.max_refusals:
+            server.refused.add(self)
+            self._refuse(TOO_MANY)
+        else:
+            self._drop_unanswered("too many connections, max_refusals reached")
 
     def connection_lost(self, exc: Exception | None) -> None:
         assert self._transport is not None
@@ -424,10 +443,10 @@ class HttpProtocol(asyncio.Protocol):
         try:
             request = self._reader.feed(data)
             if request is not None:
-                self._method = request.method
+                self._method, self._target = request.method, request.target
                 self._dispatch(request)
         except InvalidHandshake as error:
-            self._answer(response_to(error))
+            self._refuse(error)
 
     def drop(self) -> None:
         """End the connection, answered or not."""
@@ -437,7 +456,16 @@ class HttpProtocol(asyncio.Protocol):
     def drop_unless_complete(self) -> None:
         """End the connection if it still waits for its request."""
         if self.task is None and not self._answered:
-            self.drop()
+            self._drop_unanswered("the server is shutting down")
+
+    def _time_out(self) -> None:
+        self._drop_unanswered("open_timeout passed before the request was complete")
+
+    def _drop_unanswered(self, reason: str) -> None:
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            log_drop(self._transport, self._target, reason)
+        self.drop()
 
     def _leave(self) -> None:
         self._server.requests.discard(self)
@@ -464,35 +492,55 @@ class HttpProtocol(asyncio.Protocol):
     async def _respond(self, request: Request) -> None:
         self.task = asyncio.current_task()  # an eager task runs before create_task() returns it
         try:
-            self._answer(await self._response(request))
+            if self._server.on_request is None:
+                self._refuse(upgrade_required("this resource speaks WebSocket only"))
+            else:
+                self._answer_page(await self._response(request, self._server.on_request))
         except (Exception, asyncio.CancelledError) as error:
             if _cancels_this_task(error):
                 self.drop()
                 raise
-            logger.exception("on_request failed for %s", request.target)
-            self._answer(response_to(InvalidHandshake("internal server error", 500)))
+            log_failure("on_request", request.target, error)
+            self._answer_page(response_to(InvalidHandshake("internal server error", 500)))
 
-    async def _response(self, request: Request) -> Response:
-        if self._server.on_request is None:
-            return response_to(upgrade_required("this resource speaks WebSocket only"))
+    async def _response(self, request: Request, on_request: OnRequest) -> Response:
         try:
-            response = await self._server.on_request(request)
+            response = await on_request(request)
         except InvalidHandshake as error:
             return response_to(error)
         return response_to(InvalidHandshake("not found", 404)) if response is None else response
 
-    def _answer(self, response: Response) -> None:
-        """Write the response and end the connection, in the order that lets the peer read it."""
+    def _refuse(self, error: InvalidHandshake) -> None:
+        """Answer a handshake, or the beginning of a request, with an HTTP error."""
+        transport = self._transport
+        assert transport is not None
+        if self._answer(response_to(error)):
+            log_refusal(transport, self._target, error.status, str(error))
+
+    def _answer_page(self, response: Response) -> None:
+        """Answer a plain request."""
+        transport = self._transport
+        assert transport is not None
+        if self._answer(response):
+            log_answer(transport, self._target, response.status)
+
+    def _answer(self, response: Response) -> bool:
+        """Write the response and end the connection, in the order that lets the peer read it.
+
+        Returns:
+            False if the connection was closing already.
+        """
         transport = self._transport
         assert transport is not None
         if transport.is_closing():
-            return
+            return False
         transport.write(encode_response(response, method=self._method))
         self._answered = True
         self._linger_timer = linger(transport)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(self._server.policy.close_timeout, self.drop)
+        return True
 
 
 def serve(
@@ -508,6 +556,7 @@ def serve(
     max_header_line: int = MAX_HEADER_LINE,
     max_headers: int = MAX_HEADERS,
     max_head_size: int = MAX_HEADERS_SIZE,
+    max_refusals: int = MAX_REFUSALS,
     open_timeout: float = OPEN_TIMEOUT,
     close_timeout: float = CLOSE_TIMEOUT,
     ping_interval: float | None = None,
@@ -536,9 +585,12 @@ def serve(
             "https://example.org", None among them for a client that sends none, as those outside of browsers do. Others
             are answered with 403. By default every page of the web may connect, with the cookies that the browser has
             for this server, so a server that knows its users by cookies must name its origins (RFC 6455 §10.2).
-        max_connections: how many there may be at a time, those whose request or TLS handshake is not complete yet
-            included; a further one is answered with 503, and dropped if 100 are just being told so. None, the default,
-            for no limit.
+        max_connections: number of simultaneous connections, including those whose request or TLS handshake is not
+            complete. A further one is answered with 503. None, the default, for no limit. The process needs descriptors
+            for `max_connections`, `max_refusals`, the listening sockets, `backlog` connections that are accepted in one
+            turn of the event loop (100 by default), and whatever else the program opens.
+        max_refusals: number of connections over `max_connections` that may be answered at the same time. Further ones
+            are dropped without an answer; 0 drops all of them.
         max_header_line: bytes of one header line without its line end, and of the request target; 32 KiB by default. A
             request over one of these three limits is answered with 431.
         max_headers: number of header lines of a request; 128 by default.
@@ -564,6 +616,7 @@ def serve(
         origins=None if origins is None else _allowed_origins(origins),
         max_connections=max_connections,
         head_limits=HeadLimits(max_header_line, max_headers, max_head_size),
+        max_refusals=max_refusals,
         open_timeout=open_timeout,
         close_timeout=close_timeout,
         timeouts=Timeouts(ping_interval, ping_timeout, idle_timeout),
