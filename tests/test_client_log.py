@@ -160,7 +160,7 @@ def test_no_secret_is_in_an_error_or_log_line_of_a_failed_handshake(
             with pytest.raises((WebSocketError, OSError)) as caught:
                 await connect(uri, headers=headers, open_timeout=0.3, max_redirects=1)
             # The headers of an InvalidHandshake are the server's own, and attributes.
-            assert SECRET not in shown_by(caught.value).replace(repr(caught.value), "")
+            assert SECRET not in shown_by(caught.value)
 
     asyncio_log = logging.getLogger("asyncio")
     with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, asyncio_log.name):

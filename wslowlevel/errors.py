@@ -15,8 +15,9 @@ The functions below build the errors of the codec; each text stands here once, s
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
-from typing import Literal
+import re
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypeAlias
 
 from .wire import (
     CLOSE_CODE_RANGES,
@@ -25,6 +26,20 @@ from .wire import (
     MAX_LENGTH_64,
     CloseCode,
 )
+
+HeadersLike: TypeAlias = Mapping[str, str] | Iterable[str | tuple[str, str]]
+"""Headers of a caller: a mapping, or "Name: value" strings and (name, value) pairs in any mixture."""
+
+REDACTED = "<redacted>"
+"""Shown instead of a credential in a repr, an error or a log."""
+
+_CREDENTIALS = frozenset(("authorization", "proxy-authorization", "cookie", "set-cookie"))
+"""Headers whose value is a credential."""
+
+_ADDRESSES = frozenset(("origin", "referer", "location"))
+"""Headers whose value is a URI, which may contain a user name and a password (RFC 3986 §3.2.1)."""
+
+_USERINFO = re.compile(r"([/\\]{2})[^/\\?#\s]*@")
 
 
 class Reason(enum.Enum):
@@ -100,20 +115,22 @@ class InvalidHandshake(WebSocketError):
 
     Attributes:
         status: the HTTP status to answer with, 400-599; that of the server's answer, 502 for what is no answer.
-        headers: further (name, value) pairs for that answer; all of the server's.
+        headers: further (name, value) pairs for that answer, which may be passed as a mapping or as "Name: value"
+            strings too; all of the server's.
         body: its body, by default the message of the error, encoded; the first bytes of the server's.
     """
 
-    def __init__(
-        self, message: str, status: int = 400, headers: Iterable[tuple[str, str]] = (), body: bytes | None = None
-    ) -> None:
-        super().__init__(message, status, tuple(headers), body)
+    def __init__(self, message: str, status: int = 400, headers: HeadersLike = (), body: bytes | None = None) -> None:
+        super().__init__(message, status, tuple(map(header_pair, header_items(headers))), body)
         self.status = status
         self.headers: tuple[tuple[str, str], ...] = self.args[2]
         self.body = f"{message}\n".encode() if body is None else body
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r}, {self.status}, {redacted_headers(self.headers)})"
 
 
 class ProxyRefused(InvalidHandshake, ConnectionError):
@@ -297,6 +314,78 @@ def extension_data(message: str) -> ProtocolError:
 
 def close_codes() -> str:
     return ", ".join(f"{first}-{last}" for first, last in CLOSE_CODE_RANGES)
+
+
+# -- Headers, without their credentials -------------------------------------------------------------------------------
+
+
+def header_items(headers: HeadersLike) -> Iterable[str | tuple[str, str]]:
+    """Return the headers of a caller one by one, repeated fields included.
+
+    Raises:
+        TypeError: neither a mapping nor an iterable of headers.
+    """
+    if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
+        raise TypeError(
+            'headers must be a mapping, or an iterable of "Name: value" strings or (name, value) pairs, '
+            f"got {type(headers).__name__}"
+        )
+    raw = getattr(headers, "raw", None)  # of http1.Headers: items() would join the values of a repeated field
+    if callable(raw):
+        pairs: Iterable[tuple[str, str]] = raw()
+        return pairs
+    return headers.items() if isinstance(headers, Mapping) else headers
+
+
+def header_pair(header: str | tuple[str, str]) -> tuple[str, str]:
+    """Return a "Name: value" string, or a pair of strings, as a pair.
+
+    The errors do not show the header: it may contain a credential.
+
+    Raises:
+        TypeError: neither of the two.
+        ValueError: a string without a colon.
+    """
+    if isinstance(header, str):
+        name, colon, value = header.partition(":")
+        if not colon:
+            raise ValueError(f'header must be "Name: value", got {len(header)} characters without a colon')
+        return name, value.strip(" \t")
+    if isinstance(header, tuple) and len(header) == 2 and all(isinstance(part, str) for part in header):
+        return header
+    kinds = f"({', '.join(type(part).__name__ for part in header)})" if isinstance(header, tuple) else None
+    raise TypeError(f"header must be a string or a pair of strings, got {kinds or type(header).__name__}")
+
+
+def redacted(name: str, value: str) -> str:
+    """Return the value of a header as it may be shown: without credentials."""
+    lowered = name.strip().lower()
+    if lowered in _CREDENTIALS:
+        return REDACTED
+    return hide_userinfo(value) if lowered in _ADDRESSES else value
+
+
+def hide_userinfo(text: str) -> str:
+    """Return text with the user names and passwords of the URIs in it replaced."""
+    return _USERINFO.sub(rf"\1{REDACTED}@", text) if "@" in text else text
+
+
+def redacted_headers(headers: object) -> str:
+    """Return the repr of headers without their credentials, and of anything that is not well-formed only the type.
+
+    An iterator stays unread: a repr has no effect.
+    """
+    if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable) or iter(headers) is headers:
+        return f"<{type(headers).__name__}>"
+    return f"[{', '.join(map(_redacted_header, header_items(headers)))}]"
+
+
+def _redacted_header(header: str | tuple[str, str]) -> str:
+    try:
+        name, value = header_pair(header)
+    except (TypeError, ValueError):
+        return f"<{type(header).__name__}>"
+    return repr((name, redacted(name, value)))
 
 
 # -- What a caller may do wrong ---------------------------------------------------------------------------------------

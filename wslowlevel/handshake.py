@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from .errors import InvalidHandshake, shown
+from .errors import InvalidHandshake, hide_userinfo, shown
 from .extensions import Extension, ExtensionFactory, confirm_extensions, offer_extensions, parse_extensions
 from .http1 import (
     HandshakeResponse,
@@ -117,6 +117,7 @@ def check_origin(request: Request, origins: Collection[str | None] | None) -> No
         return
     values: list[str | None] = [*request.headers.get_all("Origin")] or [None]
     if len(values) > 1 or values[0] not in origins:
+        values = [value and hide_userinfo(value) for value in values]
         raise InvalidHandshake(f"origin {', '.join(map(shown, values))} is not allowed", 403)
 
 
@@ -139,7 +140,9 @@ def check_allowed_origin(origin: str | None) -> str | None:
         or parts.groups() in _DEFAULT_PORTS
         or int(parts[2] or 0) > MAX_PORT
     ):
-        raise ValueError(f'origin must be like "https://example.org", as a browser sends it, not {shown(origin)}')
+        raise ValueError(
+            f'origin must be like "https://example.org", as a browser sends it, not {shown(hide_userinfo(origin))}'
+        )
     return origin
 
 
@@ -237,7 +240,8 @@ def encode_request(
             stand there.
     """
     if not target.startswith("/") or any(not "!" <= character <= "~" for character in target):
-        raise ValueError(f"target must be a path of visible ASCII characters, not {shown(target)}")
+        path = hide_userinfo(target).partition("?")[0]  # a query may contain a token
+        raise ValueError(f"target must be a path of visible ASCII characters, not {shown(path)}")
     if isinstance(subprotocols, str):
         raise TypeError(f"subprotocols must be a sequence of strings, not the string {shown(subprotocols)}")
     if len(set(subprotocols)) != len(subprotocols) or not all(map(is_token, subprotocols)):

@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from http import HTTPStatus
-from typing import TypeAlias
 
 import h11
 
-from .errors import InvalidHandshake, not_an_integer
+from .errors import HeadersLike as HeadersLike  # noqa: PLC0414 - a public name of this module too
+from .errors import InvalidHandshake, header_items, header_pair, not_an_integer, redacted_headers
 
 MAX_HEADERS_SIZE = 64 * 1024
 """Bytes of a request line, or a status line, and its headers together."""
@@ -38,10 +38,6 @@ BODILESS = frozenset((204, 304))
 
 _FRAMING = frozenset(("connection", "content-length", "transfer-encoding"))
 """What says where a message ends: not for the caller to say, nor to pass on from another message."""
-
-HeadersLike: TypeAlias = Mapping[str, str] | Iterable[str | tuple[str, str]]
-"""Headers of a caller: a mapping, or "Name: value" strings and (name, value) pairs in any mixture."""
-
 
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 """The characters of a token (RFC 9110 §5.6.2)."""
@@ -118,7 +114,7 @@ class Headers(Mapping[str, str]):
         return sum(1 for _ in self)  # set(self) and the like may ask for the length
 
     def __repr__(self) -> str:
-        return f"Headers({list(self._fields)!r})"
+        return f"Headers({redacted_headers(self._fields)})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +148,9 @@ class Response:
     status: int
     headers: HeadersLike = ()
     body: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"Response(status={self.status!r}, headers={redacted_headers(self.headers)}, body={self.body!r})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,9 +201,6 @@ def parse_request(
 
 class UnexpectedTLS(InvalidHandshake):
     """The peer sent a TLS ClientHello where an HTTP request was expected."""
-
-    def __init__(self) -> None:
-        super().__init__("malformed request: TLS handshake on a port without TLS")
 
 
 @dataclass(frozen=True)
@@ -303,7 +299,7 @@ class RequestReader:
         """Judge the bytes that were not judged yet; return the end of the head, None if it is not complete."""
         data = self._data
         if data[:2] == b"\x16\x03":  # a TLS record with a handshake message (RFC 8446 §5.1)
-            raise UnexpectedTLS
+            raise UnexpectedTLS("malformed request: TLS handshake where plain HTTP was expected")
         if data == b"\x16":
             return None
         while True:
@@ -612,37 +608,19 @@ def parse_headers(headers: HeadersLike) -> list[tuple[str, str]]:
         TypeError: neither a mapping nor an iterable of headers, or one of them is neither a string nor a pair.
         ValueError: see `parse_header_line`.
     """
-    if isinstance(headers, (str, bytes)) or not isinstance(headers, Iterable):
-        raise TypeError(
-            'headers must be a mapping, or an iterable of "Name: value" strings or (name, value) pairs, '
-            f"got {type(headers).__name__}"
-        )
-    if isinstance(headers, Headers):
-        return [parse_header_line(header) for header in headers.raw()]
-    return [parse_header_line(header) for header in (headers.items() if isinstance(headers, Mapping) else headers)]
+    return [parse_header_line(header) for header in header_items(headers)]
 
 
 def parse_header_line(header: str | tuple[str, str]) -> tuple[str, str]:
-    """Take a "Name: value" string or a (name, value) pair, and make sure that it is one header and no more.
+    """Return a "Name: value" string or a (name, value) pair as a pair, checked to be exactly one header.
+
+    The errors show no value, because it may be a credential.
 
     Raises:
         TypeError: neither of the two.
         ValueError: a name that is no token, or a value with a line break or another control character.
     """
-    # No error shows a value: it may be a cookie or a password.
-    if isinstance(header, str):
-        name, colon, value = header.partition(":")
-        if not colon:
-            raise ValueError(f'header must be "Name: value", got {len(header)} characters without a colon')
-    elif isinstance(header, tuple) and len(header) == 2 and all(isinstance(part, str) for part in header):
-        name, value = header
-    else:
-        got = (
-            f"({', '.join(type(part).__name__ for part in header)})"
-            if isinstance(header, tuple)
-            else type(header).__name__
-        )
-        raise TypeError(f"header must be a string or a pair of strings, got {got}")
+    name, value = header_pair(header)
     value = value.strip(" \t")
     if not is_token(name):
         raise ValueError(f"header name must be a token, got {_fault_of(name, _TOKEN.__contains__)}")
