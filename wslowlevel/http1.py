@@ -225,6 +225,9 @@ _VISIBLE = rb"[!-~]"
 _VALUE = rb"[^\x00\n\v\f\r]"  # other control characters occur in cookies of real sites, and h11 accepts them
 _HTTP_VERSION = rb"HTTP/[0-9]\.[0-9]"
 _ORDINARY_HEAD = re.compile(rb"%b+ %b+ %b\r\n(?:%b+:%b*\r\n)*\r\n" % (_NAME, _VISIBLE, _HTTP_VERSION, _NAME, _VALUE))
+_ORDINARY_SIZE = 8 * 1024
+"""Bytes that the expression looks at: it keeps a state for each header line, 100 bytes and more."""
+
 _BEGINNING_OF_VERSION = rb"(?:H(?:T(?:T(?:P(?:/(?:[0-9](?:\.(?:[0-9])?)?)?)?)?)?)?)?"
 
 _PARTS = {
@@ -287,13 +290,12 @@ class RequestReader:
 
     def _match_ordinary(self) -> int | None:
         """Return the end of a head that is whole, well-formed and within all limits; None to scan it."""
-        match = _ORDINARY_HEAD.match(self._data)
+        limits = self._limits
+        match = _ORDINARY_HEAD.match(self._data, 0, min(_ORDINARY_SIZE, limits.max_head_size, limits.max_header_line))
         if match is None:
             return None
         end = match.end()
-        limits = self._limits
-        fits = end <= min(limits.max_head_size, limits.max_header_line)
-        return end if fits and self._data.count(b"\r\n", 0, end) - 2 <= limits.max_headers else None
+        return end if self._data.count(b"\r\n", 0, end) - 2 <= limits.max_headers else None
 
     def _scan(self) -> int | None:
         """Judge the bytes that were not judged yet; return the end of the head, None if it is not complete."""
