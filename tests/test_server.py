@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import logging
 import os
 import signal
 import socket as sockets
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 
+import aiohttp
+import h11
 import pytest
 
 from wslowlevel import (
@@ -26,7 +31,8 @@ from wslowlevel import (
     send_handshake,
     serve,
 )
-from wslowlevel.http1 import encode_response
+from wslowlevel.handshake import upgrade_required
+from wslowlevel.http1 import HeadersLike, encode_response, http_date, response_to
 
 from .scripted import timers
 from .servers import (
@@ -78,7 +84,7 @@ async def answer_of(client: RawClient, request: bytes) -> tuple[int, dict[str, s
     head, _, body = (await client.read_until_eof()).partition(b"\r\n\r\n")
     status_line, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    assert headers["connection"] == "close"
+    assert headers["connection"] == ("close, upgrade" if "upgrade" in headers else "close")
     return int(status_line.split(" ")[1]), headers, body
 
 
@@ -268,6 +274,78 @@ def test_a_response_without_a_body_has_no_length(loop_kind: str) -> None:
 def test_a_response_that_cannot_be_written(response: Response, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         encode_response(response)
+
+
+@pytest.mark.parametrize("seconds", [0, 951782400, 1582934399.9, 1709164800, 2**31, 4102444799])
+def test_date_of_a_response_is_an_imf_fixdate(seconds: float) -> None:
+    assert http_date(seconds) == formatdate(int(seconds), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (handshake("Origin: https://evil.example"), 403),
+        (plain("/other"), 404),
+        (plain("/page"), 200),
+        (handshake().replace(b"Version: 13", b"Version: 8"), 426),
+        (handshake("X: " + "y" * 40_000), 431),
+        (plain("/error"), 500),
+    ],
+)
+def test_every_response_but_the_101_has_a_date_and_says_close(request_: bytes, status: int) -> None:
+    async def client(raw: RawClient) -> None:
+        before = time.time() - 1
+        got, headers, _ = await answer_of(raw, request_)
+        assert got == status
+        assert before <= parsedate_to_datetime(headers["date"]).timestamp() <= time.time()
+
+    run_client("asyncio", client, refused, on_request=pages, origins=["https://example.org"])
+
+
+def test_an_opening_handshake_is_answered_without_a_date() -> None:
+    async def client(raw: RawClient) -> None:
+        await raw.upgrade()
+        assert b"\r\ndate:" not in raw.head.lower()
+
+    run_client("asyncio", client)
+
+
+@pytest.mark.parametrize("headers", [[("Date", "x")], ["date: x"], {"DATE": "x"}])
+def test_date_of_the_caller_is_kept(headers: HeadersLike) -> None:
+    assert encode_response(Response(200, headers)).lower().count(b"\r\ndate: ") == 1
+    assert b": x\r\n" in encode_response(Response(200, headers))
+
+
+def test_response_with_an_upgrade_field_is_understood_by_other_clients() -> None:
+    answer = encode_response(response_to(upgrade_required("WebSocket only")))
+    assert b"\r\nConnection: close, upgrade\r\n" in answer
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("Host", "h")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(answer)
+    response = client.next_event()
+    assert isinstance(response, h11.Response)
+    assert (response.status_code, client.next_event()) == (426, h11.Data(data=b"WebSocket only\n"))
+    assert isinstance(client.next_event(), h11.EndOfMessage)
+    assert client.their_state is h11.MUST_CLOSE
+
+    async def main() -> None:
+        async with serving(refused) as server:
+            url = f"http://127.0.0.1:{server.port}/"
+            async with aiohttp.ClientSession() as session, session.get(url) as got:
+                assert (got.status, await got.text()) == (426, "this resource speaks WebSocket only\n")
+            status, body, will_close = await asyncio.to_thread(fetch, server.port)
+            assert (status, body, will_close) == (426, b"this resource speaks WebSocket only\n", True)
+
+    def fetch(port: int) -> tuple[int, bytes, bool]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        closes = answer.will_close
+        return answer.status, answer.read(), closes
+
+    run("asyncio", main())
 
 
 @both_loops

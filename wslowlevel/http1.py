@@ -6,8 +6,10 @@ The parsing is h11's; the limits are ours.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from http import HTTPStatus
 
 import h11
@@ -41,6 +43,9 @@ _FRAMING = frozenset(("connection", "content-length", "transfer-encoding"))
 
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 """The characters of a token (RFC 9110 §5.6.2)."""
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ class Response:
     Attributes:
         status: 200 to 599.
         headers: a mapping, or "Name: value" strings or (name, value) pairs. Content-Length and Connection are added,
-            and replace any given here.
+            and replace any given here. Date is added if it is missing.
         body: bytes.
     """
 
@@ -382,26 +387,36 @@ def _fields(event: h11.Request | h11.InformationalResponse | h11.Response) -> li
 def encode_response(response: Response, *, method: str = "GET") -> bytes:
     """Write a whole response, after which the connection is closed.
 
+    Date is added unless the response has one (RFC 9110 §6.6.1). Connection says "close", and "upgrade" too if there is
+    an Upgrade field, as in a 426 (§7.8).
+
     Raises:
         ValueError: a header that is not well-formed, a status out of range, a body where the status has none.
     """
     check_status(response)
     headers = [(name, value) for name, value in parse_headers(response.headers) if name.lower() not in _FRAMING]
-    connection = h11.Connection(h11.SERVER)
-    asked = "HEAD" if method == "HEAD" else "GET"
-    connection.receive_data(f"{asked} / HTTP/1.1\r\nHost: -\r\nConnection: close\r\n\r\n".encode())
-    connection.next_event()
-    length = [] if response.status in BODILESS else [("Content-Length", str(len(response.body)))]
-    head = h11.Response(
-        status_code=response.status,
-        headers=[*headers, *length, ("Connection", "close")],
-        reason=reason_phrase(response.status).encode(),
-    )
-    parts = [connection.send(head)]
-    if method != "HEAD" and response.body:
-        parts.append(connection.send(h11.Data(data=response.body)))
-    parts.append(connection.send(h11.EndOfMessage()))
-    return b"".join(part for part in parts if part)
+    names = {name.lower() for name, _ in headers}
+    if "date" not in names:
+        headers.append(("Date", http_date(time.time())))
+    if response.status not in BODILESS:
+        headers.append(("Content-Length", str(len(response.body))))
+    headers.append(("Connection", "close, upgrade" if "upgrade" in names else "close"))
+    lines = [f"HTTP/1.1 {response.status} {reason_phrase(response.status)}"]
+    lines += [f"{name}: {value}" for name, value in headers]
+    head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    return head if method == "HEAD" else head + response.body
+
+
+def http_date(seconds: float) -> str:
+    """Return a time in seconds since the epoch as a Date field states it (RFC 9110 §5.6.7)."""
+    return _http_date(int(seconds))
+
+
+@lru_cache(maxsize=1)  # within one second, every response has the same date
+def _http_date(seconds: int) -> str:
+    year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(seconds)
+    # Not strftime, whose names depend on the locale.
+    return f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
 
 
 def response_to(error: InvalidHandshake) -> Response:
