@@ -39,7 +39,7 @@ _CREDENTIALS = frozenset(("authorization", "proxy-authorization", "cookie", "set
 _ADDRESSES = frozenset(("origin", "referer", "location"))
 """Headers whose value is a URI, which may contain a user name and a password (RFC 3986 §3.2.1)."""
 
-_USERINFO = re.compile(r"([/\\]{2})[^/\\?#\s]*@")
+_USERINFO = re.compile(r"([/\\]{2}).*@", re.DOTALL)  # a password that was not percent-encoded has any characters
 
 
 class Reason(enum.Enum):
