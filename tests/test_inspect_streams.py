@@ -221,9 +221,20 @@ def test_response_without_a_request_before_the_upgrade() -> None:
     assert rows(talk)[-1].is_violation
 
 
-def test_connection_that_began_before_the_capture_is_left_out() -> None:
+@pytest.mark.parametrize("first", [0, 1])
+def test_capture_that_begins_behind_the_handshake(first: int) -> None:
+    data = (HELLO + masked(Opcode.TEXT, b"\xff"), BACK)
+    found = shown(Talk().send(first, data[first]).send(1 - first, data[1 - first]))
+    remark = "the capture begins behind the handshake: frames are shown, not judged"
+    assert sorted(found) == sorted([("client", remark), ("server", remark), FRAMES[0], *FRAMES])
+
+
+@pytest.mark.parametrize("data", [b"\x16\x03\x01\x00\x02hi", b"SSH-2.0-x\r\n", b"\x81\x05Hello\xff"])
+def test_connections_of_other_protocols_are_left_out(data: bytes) -> None:
     with pytest.raises(NoCapture, match="no opening handshake"):
-        conversations(capture(Talk().send(0, HELLO).send(1, BACK)))
+        conversations(capture(Talk().send(0, data).send(1, data)))
+    with pytest.raises(NoCapture, match="no opening handshake"):
+        conversations(capture(Talk().opened().send(0, HELLO).send(1, BACK)))
 
 
 # -- Segments ---------------------------------------------------------------------------------------------------------

@@ -21,12 +21,11 @@ from ..connection import Connection
 from ..deflate import NAME as DEFLATE
 from ..deflate import PerMessageDeflate
 from ..errors import PayloadTooBig, ProtocolError
-from ..wire import CONTROL, MAX_CONTROL_LENGTH, MAX_HEADER_LENGTH, Opcode
+from ..wire import CONTROL, MAX_HEADER_LENGTH, Opcode
 from .http import Head, Part
 from .terminal import bits_of, harmless, name_of, shown
-from .upgrade import Opening
+from .upgrade import Opening, is_plausible
 
-OPCODES = frozenset(map(int, Opcode))
 Violation = ProtocolError | PayloadTooBig
 
 
@@ -57,7 +56,7 @@ class Side:
         self._part = part
         self._flow = part.flow
         self._sender = sender
-        extensions = opening.extensions or []
+        extensions = opening.extensions
         self._may_be_compressed = opening.answer is None or DEFLATE in extensions
         self._unknown = [name for name in extensions if name != DEFLATE]
         self._judge: _Judge | None = None
@@ -262,13 +261,6 @@ def received(connection: Connection, data: bytes) -> tuple[Violation | None, lis
     wrong = connection.error
     assert wrong is None or isinstance(wrong, (ProtocolError, PayloadTooBig))
     return wrong, messages
-
-
-def is_plausible(header: Header, sender: str) -> bool:
-    """Return whether a header may be that of a frame, if it is not certain that a frame begins there."""
-    if header.opcode & CONTROL and not (header.fin and header.payload_length <= MAX_CONTROL_LENGTH):
-        return False
-    return header.opcode in OPCODES and header.mask == (sender == "client")
 
 
 def parse_is_complete(data: bytes) -> bool:

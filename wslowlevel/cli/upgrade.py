@@ -8,6 +8,7 @@ body (RFC 9112 §6.3), and the response decides whether frames or another reques
     upgrade request, other final response        -> more HTTP
     upgrade request, response not captured       -> frames if they look like frames, not certain
     a gap, or a start in the middle              -> the next upgrade request whose key the Accept of a 101 confirms
+    a start behind the handshake                 -> frames if all bytes look like frames, not certain
 
 Only certain frames are judged.
 """
@@ -18,12 +19,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import InvalidHandshake
+from ..codec import Header, parse_header
+from ..errors import InvalidHandshake, ProtocolError
 from ..extensions import parse_extensions
 from ..handshake import accept_key
 from ..http1 import BODILESS
+from ..wire import CONTROL, MAX_CONTROL_LENGTH, MAX_HEADER_LENGTH, Opcode
 from .http import REQUEST_LINE, STATUS_LINE, Head, Part, has_body
 from .tcp import Flow
+
+OPCODES = frozenset(map(int, Opcode))
 
 UPGRADE_REQUEST = re.compile(rb"GET [^\r\n]+ HTTP/1\.1\r\n(?:[^\r\n]+\r\n)+\r\n")
 SWITCHING = re.compile(rb"HTTP/1\.1 101[^\r\n]*\r\n(?:[^\r\n]+\r\n)+\r\n")
@@ -39,6 +44,7 @@ class Opening:
         request: the last upgrade request, None if it was not captured.
         answer: the 101, None if it was not captured.
         is_unanswered: whether the capture has no final response to the upgrade request.
+        begins_inside: whether the capture begins behind the handshake, and all of it looks like frames.
     """
 
     client: Part | None
@@ -46,6 +52,7 @@ class Opening:
     request: Head | None = None
     answer: Head | None = None
     is_unanswered: bool = False
+    begins_inside: bool = False
 
     def accept(self, answer: Head, request: Head | None) -> None:
         """Begin the frames on both sides behind a 101 and its request."""
@@ -61,15 +68,15 @@ class Opening:
 
     @property
     def is_websocket(self) -> bool:
-        """Whether there was a request or an answer for an upgrade to WebSocket."""
-        return self.request is not None or self.answer is not None
+        """Whether there was a request or an answer for an upgrade to WebSocket, or what looks like frames."""
+        return self.request is not None or self.answer is not None or self.begins_inside
 
     @property
-    def extensions(self) -> list[str] | None:
-        """Names of the extensions that the 101 agreed to, of those offered without it; None if both are missing."""
+    def extensions(self) -> list[str]:
+        """Names of the extensions that the 101 agreed to; without the 101, of those that the request offers."""
         head = self.answer or self.request
         if head is None:
-            return None
+            return []
         try:
             return [name.lower() for name, _ in parse_extensions(head.headers.get_all("Sec-WebSocket-Extensions"))]
         except InvalidHandshake:
@@ -123,6 +130,8 @@ def two_sided(client: Flow, server: Flow) -> Opening:
     if (is_whole or confirmed_upgrade(ours, theirs) is None) and _read_exchanges(opening, ours, theirs):
         return opening
     _resume(opening, ours, theirs)
+    if not opening.is_websocket:
+        _begin_inside(opening, ours, theirs)
     return opening
 
 
@@ -152,7 +161,11 @@ def in_roles(first: Flow, second: Flow) -> tuple[Flow, Flow]:
     """Return the two sides as (client, server)."""
     is_reversed = bool(STATUS_LINE.match(first.data) or REQUEST_LINE.match(second.data))
     if not (first.begins or is_reversed):
-        is_reversed = confirmed_upgrade(Part(second), Part(first)) is not None
+        is_reversed = (
+            confirmed_upgrade(Part(second), Part(first)) is not None
+            or looks_like_frames(first, "server")
+            or looks_like_frames(second, "client")
+        )
     return (second, first) if is_reversed else (first, second)
 
 
@@ -211,6 +224,45 @@ def _resume(opening: Opening, client: Part, server: Part) -> None:
     if opening.is_websocket and opening.answer is None:
         client.remark_rest()
         server.remark_rest()
+
+
+def _begin_inside(opening: Opening, client: Part, server: Part) -> None:
+    """Begin the frames of a connection that was open before the capture, if all captured bytes look like frames."""
+    sides = [(part, name) for part, name in ((client, "client"), (server, "server")) if part.flow.length]
+    if not sides or any(part.flow.begins or not looks_like_frames(part.flow, name) for part, name in sides):
+        return
+    opening.begins_inside = True
+    for part, _ in sides:
+        part.at = 0
+        part.remarks = [(0, "the capture begins behind the handshake: frames are shown, not judged")]
+        part.guess_frames(STATUS_LINE)
+
+
+def looks_like_frames(flow: Flow, sender: str) -> bool:
+    """Return whether a stream can be divided into frames from its first captured byte on, up to a gap in a header."""
+    at = flow.next_captured(0)
+    if at is None:
+        return False
+    begin = at
+    while at < flow.length:
+        data = flow.read(at, at + MAX_HEADER_LENGTH)
+        try:
+            header = parse_header(data)
+        except ProtocolError:
+            return False
+        if header is None:
+            break
+        if not is_plausible(header, sender):
+            return False
+        at += header.length + header.payload_length
+    return at > begin
+
+
+def is_plausible(header: Header, sender: str) -> bool:
+    """Return whether a header may be that of a frame, if it is not certain that a frame begins there."""
+    if header.opcode & CONTROL and not (header.fin and header.payload_length <= MAX_CONTROL_LENGTH):
+        return False
+    return header.opcode in OPCODES and header.mask == (sender == "client")
 
 
 def confirmed_upgrade(client: Part, server: Part) -> tuple[Head, Head] | None:
