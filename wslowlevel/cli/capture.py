@@ -1,37 +1,70 @@
-"""Read a file as connections, whatever its format: a packet capture, a hex dump, or the bytes of one side."""
+"""Read a file as connections, whatever its format: a packet capture, a text dump, or the bytes of one side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from .hexdump import from_hex
+from .hexdump import as_text, from_hex, looks_like_dump
+from .http import REQUEST_LINE, STATUS_LINE
 from .layers import segments
-from .packets import NoCapture, Remarks
+from .packets import NoCapture, Packet, Remarks
 from .pcap import MAGICS, read_packets
 from .tcp import Conversation, Flow, connections
+from .textdumps import dumped_packets, followed, link_of
 from .upgrade import opening_of
 
-__all__ = ["Conversation", "Flow", "NoCapture", "conversations", "from_hex"]
+__all__ = ["Conversation", "Flow", "NoCapture", "check_text", "conversations", "from_hex"]
 
 
 def conversations(data: bytes, remark: Callable[[str], object] = str) -> list[Conversation]:
-    """Return the connections of a file; of a capture, only those with an opening handshake of WebSocket.
+    """Return the connections of a file; of packets, only the connections with an opening handshake of WebSocket.
 
     Args:
         remark: called with a text for each packet, or group of packets, that cannot be read.
 
     Raises:
-        NoCapture: a capture without WebSocket, or a file whose header cannot be read.
-        ImportError: a packet capture, but dpkt is not installed.
+        NoCapture: packets without WebSocket, or a file whose header cannot be read.
+        ImportError: a file with packets, but dpkt is not installed.
     """
-    if not data.startswith(MAGICS):
-        dumped = from_hex(data)
-        return [Conversation("", (Flow(data if dumped is None else dumped),))]
     remarks = Remarks()
-    found = connections(segments(read_packets(data, remarks), remarks))
+    if data.startswith(MAGICS):
+        return _of_packets(read_packets(data, remarks), remarks, remark)
+    text = as_text(data)
+    if text is not None:
+        packets = dumped_packets(text)
+        if packets is not None:
+            return _of_packets(packets, remarks, remark)
+        sides = followed(text)
+        if sides is not None:
+            return [Conversation("", tuple(map(Flow, sides)))]
+        dumped = from_hex(data)
+        link = None if dumped is None else link_of(dumped)
+        if dumped is not None and link is not None:  # Wireshark copies a whole packet as digits, or as an array
+            return _of_packets([Packet(1, None, link, dumped, len(dumped))], remarks, remark)
+        data = dumped or data
+    return [Conversation("", (Flow(data),))]
+
+
+def _of_packets(packets: Iterable[Packet], remarks: Remarks, remark: Callable[[str], object]) -> list[Conversation]:
+    found = connections(segments(packets, remarks))
     for text in remarks.lines():
         remark(text)
     found = [each for each in found if opening_of(each.flows, None)[0].is_websocket]
     if not found:
         raise NoCapture("the capture holds no opening handshake of WebSocket, or it is encrypted")
     return found
+
+
+def check_text(data: bytes) -> None:
+    """Check that a text file is a known notation of bytes, or HTTP: its characters cannot begin a frame.
+
+    Raises:
+        NoCapture: it is another text.
+    """
+    text = as_text(data)
+    if not text or REQUEST_LINE.match(data) or STATUS_LINE.match(data):
+        return
+    if from_hex(data) is None and dumped_packets(text) is None and followed(text) is None:
+        if looks_like_dump(text):
+            raise NoCapture("the file looks like a hex dump, but its offsets or its text do not fit its bytes")
+        raise NoCapture("the file is text, but neither HTTP nor a hex dump of a known form")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from .capture import Conversation, conversations
+from .capture import Conversation, check_text, conversations
 from .rows import Row, Side
 from .terminal import printer
 from .upgrade import opening_of
@@ -21,6 +21,7 @@ def inspect(data: bytes, sender: str | None) -> int:
     Raises:
         NoCapture, ImportError: see :func:`conversations`.
     """
+    check_text(data)
     show, violations = printer(), 0
     for number, conversation in enumerate(conversations(data, show)):
         if conversation.name:
