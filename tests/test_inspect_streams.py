@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wslowlevel import Connection, Opcode, PerMessageDeflate, prepare_close_frame_payload
 from wslowlevel.cli.capture import NoCapture, conversations
@@ -416,3 +420,59 @@ def test_no_lost_packet_makes_a_violation(lost: int) -> None:
     del talk.packets[lost]
     (found,) = conversations(capture(talk))
     assert not any(row.is_violation for _, row in rows_of(found, None))
+
+
+# -- Any loss ---------------------------------------------------------------------------------------------------------
+
+
+def valid_talk(cuts: list[int], *, is_compressed: bool) -> Talk:
+    """Return a connection without violations, whose bytes are divided into segments at some positions."""
+    ours = Connection(role="client")
+    if is_compressed:
+        ours.open([PerMessageDeflate(client_max_window_bits=15).confirm(())])
+    answer = switching("Sec-WebSocket-Extensions: permessage-deflate") if is_compressed else ANSWER
+    refused = response(401, "Content-Length: 3", body=b"\xff\x00\xff")
+    parts = [(0, PAGE), (1, response(204)), (0, REQUEST), (1, refused), (0, REQUEST), (1, response(103) + answer)]
+    for number in range(4):
+        text = "ä€𝄞".encode() * (10 * number + 1)
+        if is_compressed:
+            parts.append((0, bytes(ours.message_frame(text, Opcode.TEXT))))
+        else:
+            first, second = masked(Opcode.TEXT, text[:5], fin=0), masked(0, text[5:])
+            parts.append((0, first + masked(Opcode.PING, b"\xff" * 9) + second))
+        parts.append((1, encode_frame(Opcode.TEXT, text)))
+    talk = Talk().opened()
+    for (side, data), cut in zip(parts, cuts, strict=True):
+        at = cut % len(data)
+        talk.send(side, data[:at]).send(side, data[at:]).send(1 - side)
+    return talk.send(0, masked(Opcode.CLOSE, b"")).send(1, encode_frame(Opcode.CLOSE, b"")).send(0, flags=FIN | ACK)
+
+
+@pytest.mark.parametrize("is_compressed", [False, True])
+@given(
+    cuts=st.lists(st.integers(0, 500), min_size=14, max_size=14),
+    lost=st.sets(st.integers(0, 50), max_size=4),
+    moved=st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=4),
+    repeated=st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=4),
+    begin=st.one_of(st.just(0), st.integers(0, 50)),
+    snaplen=st.one_of(st.just(65535), st.integers(54, 400)),
+)
+def test_no_loss_or_disorder_makes_a_violation(
+    is_compressed: bool,
+    cuts: list[int],
+    lost: set[int],
+    moved: list[tuple[int, int]],
+    repeated: list[tuple[int, int]],
+    begin: int,
+    snaplen: int,
+) -> None:
+    talk = valid_talk(cuts, is_compressed=is_compressed)
+    packets = [packet for number, packet in enumerate(talk.packets) if number not in lost]
+    for source, target in moved:
+        packets.insert(target, packets.pop(source % len(packets)))
+    for source, target in repeated:
+        packets.insert(target, packets[source % len(packets)])
+    talk.packets = packets[begin:]
+    with suppress(NoCapture):
+        for each in conversations(capture(talk, snaplen=snaplen)):
+            assert not any(row.is_violation for _, row in rows_of(each, None))

@@ -38,9 +38,13 @@ end.
 INSPECT = """\
 Print the frames of a file, or of stdin, as a table, and the first violation of RFC 6455 with the byte that proves it.
 
-FILE is a packet capture (pcap, pcapng; it needs the package dpkt), whose connections are read from their opening
-handshake on; or what one side sent, with the handshake or without, as a hex dump (xxd, hexdump -C, digits) or as it
-is. Exit code 0: nothing breaks RFC 6455; 1: something does, or the file cannot be read.
+FILE is one of:
+- a packet capture (pcap, pcapng), or a text dump of packets (tcpdump -x, tshark -x); both need the package dpkt
+- both sides of a connection, saved by Wireshark's "Follow TCP Stream"
+- the bytes that one side sent, with the handshake or without, as they are or as a hex dump (xxd, hexdump, od, digits)
+
+Packets that cannot be read and bytes that the capture lacks get a remark, and reading continues. Frames are judged only
+where the bytes are certain. Exit code 0: no violation; 1: a violation, or the file cannot be read.
 """
 
 BENCH = """\

@@ -245,9 +245,8 @@ def looks_like_frames(flow: Flow, sender: str) -> bool:
         return False
     begin = at
     while at < flow.length:
-        data = flow.read(at, at + MAX_HEADER_LENGTH)
         try:
-            header = parse_header(data)
+            header = parse_header(flow.read(at, at + MAX_HEADER_LENGTH))
         except ProtocolError:
             return False
         if header is None:
@@ -256,6 +255,15 @@ def looks_like_frames(flow: Flow, sender: str) -> bool:
             return False
         at += header.length + header.payload_length
     return at > begin
+
+
+def begins_frame(flow: Flow, at: int, sender: str) -> bool:
+    """Return whether the captured bytes at a position may be the header of a frame."""
+    try:
+        header = parse_header(flow.read(at, at + MAX_HEADER_LENGTH))
+    except ProtocolError:
+        return False
+    return header is not None and is_plausible(header, sender)
 
 
 def is_plausible(header: Header, sender: str) -> bool:
@@ -267,9 +275,14 @@ def is_plausible(header: Header, sender: str) -> bool:
 
 def confirmed_upgrade(client: Part, server: Part) -> tuple[Head, Head] | None:
     """Return the next upgrade request whose key the Accept header of a 101 confirms, and this 101 (RFC 6455 §4.2.2)."""
-    answers = {head.headers.get("Sec-WebSocket-Accept"): head for head in server.find_heads(SWITCHING)}
+    answers: dict[str, Head] = {}
+    for head in server.find_heads(SWITCHING):
+        answers.setdefault(head.headers.get("Sec-WebSocket-Accept", ""), head)
     for request in client.find_heads(UPGRADE_REQUEST) if answers else ():
         key = request.headers.get("Sec-WebSocket-Key")
-        if request.names_websocket and key is not None and accept_key(key) in answers:
+        if not request.names_websocket or key is None or accept_key(key) not in answers:
+            continue
+        # A client may use the key of a refused request once more.
+        if request.end == client.flow.length or begins_frame(client.flow, request.end, "client"):
             return request, answers[accept_key(key)]
     return None
