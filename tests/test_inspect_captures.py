@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -58,6 +59,14 @@ def test_truncated_pcap_is_read_up_to_the_cut(cut: int) -> None:
     remarks, frames, _ = read(capture(talk())[:-cut])
     assert remarks == ["packet 7: the file ends inside this packet, which is left out"]
     assert frames == FRAMES[:-1]
+
+
+def test_capture_compressed_with_gzip_is_read() -> None:
+    assert read(gzip.compress(capture(talk()))) == ([], FRAMES, [])
+    remarks, frames, _ = read(gzip.compress(capture(talk()), 0)[:-60])
+    assert remarks == ["packet 7: the file ends inside this packet, which is left out"]
+    assert frames == FRAMES[:-1]
+    assert len(conversations(gzip.compress(b"other"))) == 1
 
 
 @pytest.mark.parametrize("order", "<>")

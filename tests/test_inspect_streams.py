@@ -241,6 +241,44 @@ def test_connections_of_other_protocols_are_left_out(data: bytes) -> None:
         conversations(capture(Talk().opened().send(0, HELLO).send(1, BACK)))
 
 
+# -- One side alone ---------------------------------------------------------------------------------------------------
+
+
+def alone(data: bytes, sender: str | None = None) -> list[Row]:
+    return [row for each in conversations(data) for _, row in rows_of(each, sender)]
+
+
+def test_requests_before_the_upgrade_in_a_file_of_the_client() -> None:
+    post = b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n\x81\x81\x81......"
+    found = alone(PAGE + post + REQUEST + PAGE + REQUEST + HELLO + BAD)
+    heads = ["HTTP", "HTTP", "handshake", "HTTP", "handshake"]
+    assert [row.what for row in found] == [*heads, "TEXT", "opcode 0x3", "VIOLATION"]
+
+
+def test_responses_before_the_101_in_a_file_of_the_server() -> None:
+    head_response = response(200, "Content-Length: 1000")
+    refusal = response(401, "Transfer-Encoding: chunked", body=in_chunks(b"\xff" * 20, b""))
+    found = alone(head_response + refusal + response(103) + ANSWER + BACK + b"\x83\x00")
+    assert [row.what for row in found] == [*["handshake"] * 4, "TEXT", "opcode 0x3", "VIOLATION"]
+
+
+@pytest.mark.parametrize("data", [PAGE + b"\xff" * 9, response(200) + b"\xff" * 9, response(403, "Content-Length: 9")])
+def test_http_without_an_upgrade_has_no_frames(data: bytes) -> None:
+    assert [row.what for row in alone(data)][1:] in ([], [""])
+
+
+@pytest.mark.parametrize("data", [REQUEST, ANSWER])
+def test_truncated_head_is_no_violation(data: bytes) -> None:
+    for length in range(6, len(data)):
+        (row,) = alone(data[:length])
+        assert not row.is_violation
+
+
+def test_sender_is_for_a_single_side_only() -> None:
+    (found,) = conversations(capture(Talk().upgraded().send(0, HELLO).send(1, BACK)))
+    assert rows_of(found, "client") == rows_of(found, "server") == rows_of(found, None)
+
+
 # -- Segments ---------------------------------------------------------------------------------------------------------
 
 

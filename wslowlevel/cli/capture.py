@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable
 
 from .hexdump import as_text, from_hex, looks_like_dump
@@ -15,6 +16,9 @@ from .upgrade import opening_of
 
 __all__ = ["Conversation", "Flow", "NoCapture", "check_text", "conversations", "from_hex"]
 
+GZIP = b"\x1f\x8b"
+"""How a gzip file begins (RFC 1952 §2.3.1)."""
+
 
 def conversations(data: bytes, remark: Callable[[str], object] = str) -> list[Conversation]:
     """Return the connections of a file; of packets, only the connections with an opening handshake of WebSocket.
@@ -27,6 +31,8 @@ def conversations(data: bytes, remark: Callable[[str], object] = str) -> list[Co
         ImportError: a file with packets, but dpkt is not installed.
     """
     remarks = Remarks()
+    if data.startswith(GZIP):
+        data = inflated_capture(data)
     if data.startswith(MAGICS):
         return _of_packets(read_packets(data, remarks), remarks, remark)
     text = as_text(data)
@@ -43,6 +49,15 @@ def conversations(data: bytes, remark: Callable[[str], object] = str) -> list[Co
             return _of_packets([Packet(1, None, link, dumped, len(dumped))], remarks, remark)
         data = dumped or data
     return [Conversation("", (Flow(data),))]
+
+
+def inflated_capture(data: bytes) -> bytes:
+    """Return the capture in a gzip file, which Wireshark can write; other files as they are."""
+    try:
+        inflated = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data)  # also of a truncated file
+    except zlib.error:
+        return data
+    return inflated if inflated.startswith(MAGICS) else data
 
 
 def _of_packets(packets: Iterable[Packet], remarks: Remarks, remark: Callable[[str], object]) -> list[Conversation]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from ..http1 import BODILESS, Headers, parse_tokens
 from .tcp import Flow
 
-REQUEST_LINE = re.compile(rb"GET [^\r\n]*(?:\r?\n|\Z)|[A-Za-z][!#$%&'*+.^_`|~0-9A-Za-z-]* \S+ HTTP/1\.[01]\r?\n")
-STATUS_LINE = re.compile(rb"HTTP/[^\r\n]*(?:\r?\n|\Z)")
+REQUEST_LINE = re.compile(rb"GET [^\r\n]*\r?(?:\n|\Z)|[A-Za-z][!#$%&'*+.^_`|~0-9A-Za-z-]* \S+ HTTP/1\.[01]\r?\n")
+STATUS_LINE = re.compile(rb"HTTP/[^\r\n]*\r?(?:\n|\Z)")
 """Beginnings of HTTP, none of which can be a frame: "G" and "H" set reserved bits of opcodes 7 and 8."""
 
 HEAD_END = re.compile(rb"\r?\n\r?\n")
