@@ -133,6 +133,19 @@ def test_notation_is_read(dump: str) -> None:
     assert from_hex(dump.encode()) == FRAME
 
 
+OLD_XXD = """\
+0000000: 8185 6162 6364 2907 0f08 0e00 0000 0000  ..abcd).........
+0000010: 0000 0000 0000 0000 0000 0000 0000 0000  ................
+*
+0000060: 0000 0000 0000 0000 0000 0000 0000 0081  ................
+0000070: 8561 6263 6429 070f 080e                 .abcd)....
+"""
+
+
+def test_offsets_of_seven_digits_with_a_colon_are_hexadecimal() -> None:
+    assert from_hex(OLD_XXD.encode()) == ZEROS
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_byte_order_mark_is_skipped(encoding: str) -> None:
     assert from_hex(TSHARK.encode(encoding)) == FRAME
@@ -192,7 +205,10 @@ def test_dump_of_any_bytes_is_read(write: Callable[[bytes], str], parts: list[by
     assert from_hex(write(data).encode()) == data
 
 
-@pytest.mark.parametrize("text", ["Hello", "00000000: 8185 6162\n00000007: 00\n", "00000000: zz", "Lorem ipsum\n" * 9])
+@pytest.mark.parametrize(
+    "text",
+    ["Hello", "00000000: 8185 6162\n00000007: 00\n", "00000000: zz", "0000  81 85\n0010  00", "ä", "Lorem ipsum\n" * 9],
+)
 def test_other_text_is_no_violation(capsys: pytest.CaptureFixture[str], text: str) -> None:
     with pytest.raises(NoCapture, match="hex dump"):
         inspect(text.encode(), None)
@@ -246,9 +262,20 @@ def test_tcpdump_with_packets_is_read(is_v6: bool, wrap: Callable[[bytes], bytes
     assert [time for time, _ in rows_of(found, None)] == [3, 4, 5, 6]
 
 
-def test_tshark_with_packets_is_read() -> None:
-    text = "\n\n".join(tshark(ethernet(packet)) for packet in packets())
+@pytest.mark.parametrize("summary", ["", "{} 0.000 10.0.0.1 → 10.0.0.2 TCP 64\n\n"])
+def test_tshark_with_packets_is_read(summary: str) -> None:
+    blocks = [summary.format(998 + number) + tshark(ethernet(packet)) for number, packet in enumerate(packets())]
+    assert tables("\n\n".join(blocks).encode()) == [FRAMES]
+
+
+def test_times_that_decrease_are_ignored() -> None:
+    text = "".join(f" 00:00:0{9 - number}.5 IP x > y\n{tcpdump(packet)}\n" for number, packet in enumerate(packets()))
     assert tables(text.encode()) == [FRAMES]
+
+
+def test_dump_with_uneven_indentation_is_no_followed_stream() -> None:
+    text = "0000  81 85 61 62 63 64 29 07 0f 08 0e 81 85 61 62 63\n   0010  64 29 07 0f 08 0e\n"
+    assert [row for table in tables(text.encode()) for row in table] == [("client", "TEXT")] * 2
 
 
 @pytest.mark.parametrize("write", [tshark, bytes.hex, repr, lambda data: ", ".join(map(hex, data))])

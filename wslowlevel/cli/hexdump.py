@@ -36,7 +36,7 @@ WIDTH = 16
 """Bytes in a line, unless the offsets show another number."""
 
 MAX_REPEATED = 1 << 30
-"""Bytes that `*` may stand for, so that a wrong offset cannot fill the memory."""
+"""Limit on the bytes of repeated lines, so that a wrong offset cannot fill the memory."""
 
 
 def from_hex(data: bytes) -> bytes | None:
@@ -52,18 +52,17 @@ def from_hex(data: bytes) -> bytes | None:
 
 
 def as_text(data: bytes) -> str | None:
-    """Return the characters of a text file, None if it has others than printable ASCII and white space."""
+    """Return the characters of a text file, None if it has others than printable ones and white space.
+
+    No sequence of frames is such a text: frames begin with control characters, or with bytes that UTF-8 does not allow.
+    """
     # PowerShell redirects to UTF-16; neither byte order mark can be the beginning of a frame or of HTTP.
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
         return None
-    return (
-        text
-        if text.isascii() and all(character.isprintable() or character in "\t\n\r\f\v" for character in text)
-        else None
-    )
+    return text if all(character.isprintable() or character in "\t\n\r\f\v" for character in text) else None
 
 
 def looks_like_dump(text: str) -> bool:
@@ -119,7 +118,7 @@ def _radixes(first: _Line) -> tuple[int, ...]:
     Offsets of seven digits are those of hexdump, which are hexadecimal, or those of od, which are octal or decimal;
     hexdump writes words of four digits.
     """
-    if len(first.offset) != 7:
+    if first.has_colon or len(first.offset) != 7:
         return (16,)
     words = first.rest.split()
     return (16, 8, 10) if words and len(words[0]) == 4 else (8, 10, 16)
@@ -164,7 +163,7 @@ def _groups(line: _Line, known: int | None) -> tuple[bool, list[str], int | None
 
     Where the number of bytes is not known, the spaces before the text show where they end.
     """
-    if len(line.offset) == 7 and known is not None:  # od has text in angle brackets, or none
+    if len(line.offset) == 7 and known is not None and not line.has_colon:  # od has text in angle brackets, or none
         return False, re.sub(r"\s+>.*<$", "", line.rest).split(), None
     if known is not None:
         return line.has_colon, line.rest.split(), known
@@ -181,7 +180,7 @@ def _fits(line: _Line, found: bytes) -> bool:
     if not (line.has_colon and texts):
         return True
     text = texts[0]
-    spaces = len(found) - len(found.lstrip(b" "))  # at its beginning, which cannot be told from the column's gap
+    spaces = len(found) - len(found.lstrip(b" "))  # the text may begin with spaces, like the gap before it
     if not len(found.strip(b" ")) <= len(text) <= len(found):
         return False
     # Any byte may be shown as a dot.
@@ -241,8 +240,8 @@ DECODERS: tuple[Decoder, ...] = (_octal_words, _in_order, _reversed, _binary, _o
 
 def from_digits(text: str) -> bytes | None:
     """Return the bytes of hexadecimal digits alone, in pairs: "81 05", "81:05", "0x81, 0x05", "8105"."""
-    if re.match(r"\s*(?:0x)?0{4,16}:\s", text):
-        return None  # a dump whose notation is not known
+    if looks_like_dump(text):
+        return None  # its offsets are no data
     joined = "".join(line for line in text.splitlines() if line.strip()).strip()
     return pairs(joined) if PAIRS.fullmatch(joined) else None
 

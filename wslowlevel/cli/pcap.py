@@ -31,7 +31,7 @@ PCAP = {
 MAGICS = (*PCAP, PCAPNG)
 
 LINK_TYPE = 0x03FF_FFFF
-"""The bits of a pcap header's network field that are the link type; the others tell about a checksum behind frames."""
+"""The bits of a pcap header's network field that are the link type; the others describe a checksum behind frames."""
 
 IF_TSRESOL, IF_TSOFFSET = 9, 14
 """Options of an interface: the unit of its times, and seconds to add to them."""

@@ -2,7 +2,7 @@
 
 Segments arrive late, twice, or never; their numbers wrap. Each byte is kept once, at its position in the stream. A
 position that no captured segment covers is a gap: it has a length, because later segments or the other side's
-acknowledgements tell how far the stream went on, but no bytes.
+acknowledgements show how far the stream went on, but no bytes.
 """
 
 from __future__ import annotations

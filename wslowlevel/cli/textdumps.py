@@ -34,6 +34,9 @@ def dumped_packets(text: str) -> list[Packet] | None:
     if not links:
         return None
     link = max(links, key=links.count)
+    times = [time for _, time in found if time is not None]
+    if times != sorted(times):  # differences (tcpdump -ttt), or no date at midnight
+        found = [(data, None) for data, _ in found]
     return [Packet(number, time, link, data, len(data)) for number, (data, time) in enumerate(found, 1)]
 
 
@@ -49,7 +52,7 @@ def _blocks(text: str) -> Iterator[tuple[int | None, list[str]]]:
         if lines or (found is not None and not is_inside and found[3]):
             lines.append(line)
         elif line.strip():
-            time = _time(line)
+            time = _time(line) or time  # tcpdump -v writes two lines
     if lines:
         yield time, lines
 
