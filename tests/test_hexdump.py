@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from base64 import b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wslowlevel import Opcode
-from wslowlevel.cli.capture import NoCapture, conversations, from_hex
+from wslowlevel.cli.capture import NoCapture, check_text, conversations, from_hex
 from wslowlevel.cli.inspect import inspect, rows_of
 
 from .captures import ANSWER, BACK, BAD, HELLO, REQUEST, Talk, ethernet
@@ -213,6 +214,36 @@ def test_other_text_is_no_violation(capsys: pytest.CaptureFixture[str], text: st
     with pytest.raises(NoCapture, match="hex dump"):
         inspect(text.encode(), None)
     assert capsys.readouterr().out == ""
+
+
+PIECES = [
+    "0000",
+    "0010",
+    "00000000",
+    "0000000",
+    "*",
+    "\n",
+    "\n",
+    " ",
+    "  ",
+    ":",
+    "81 05",
+    "8105",
+    "|",
+    ">",
+    "0x",
+    "{",
+    "}",
+]
+
+
+@given(pieces=st.lists(st.sampled_from([*PIECES, "\t", "b'", "\\x81", "peer0_1[] = {", "12:00:00.1 ", "4500 0014"])))
+def test_any_text_is_read_or_refused(pieces: list[str]) -> None:
+    data = "".join(pieces).encode()
+    with suppress(NoCapture):
+        check_text(data)
+        for each in conversations(data):
+            rows_of(each, None)
 
 
 def test_offset_far_away_does_not_fill_the_memory() -> None:

@@ -1,4 +1,16 @@
-"""Read a file as connections, whatever its format: a packet capture, a text dump, or the bytes of one side."""
+"""Read a file as connections, whatever its format: a packet capture, a text dump, or the bytes of one side.
+
+Each step of `wslowlevel inspect` is a module:
+
+    pcap       capture file  -> packets
+    textdumps  text dump     -> packets, or the bytes of both sides
+    hexdump    text dump     -> the bytes of one side
+    layers     packets       -> TCP segments
+    tcp        TCP segments  -> the bytes of both sides, with gaps
+    upgrade    both sides    -> where the frames begin (http reads heads and bodies)
+    rows       one side      -> rows of the table: heads, frames, remarks, the violation
+    inspect    rows          -> the printed table
+"""
 
 from __future__ import annotations
 
@@ -20,7 +32,7 @@ GZIP = b"\x1f\x8b"
 """How a gzip file begins (RFC 1952 §2.3.1)."""
 
 
-def conversations(data: bytes, remark: Callable[[str], object] = str) -> list[Conversation]:
+def conversations(data: bytes, remark: Callable[[str], object] | None = None) -> list[Conversation]:
     """Return the connections of a file; of packets, only the connections with an opening handshake of WebSocket.
 
     Args:
@@ -60,10 +72,13 @@ def inflated_capture(data: bytes) -> bytes:
     return inflated if inflated.startswith(MAGICS) else data
 
 
-def _of_packets(packets: Iterable[Packet], remarks: Remarks, remark: Callable[[str], object]) -> list[Conversation]:
+def _of_packets(
+    packets: Iterable[Packet], remarks: Remarks, remark: Callable[[str], object] | None
+) -> list[Conversation]:
     found = connections(segments(packets, remarks))
-    for text in remarks.lines():
-        remark(text)
+    if remark is not None:
+        for text in remarks.lines():
+            remark(text)
     found = [each for each in found if opening_of(each.flows, None)[0].is_websocket]
     if not found:
         raise NoCapture("the capture holds no opening handshake of WebSocket, or it is encrypted")

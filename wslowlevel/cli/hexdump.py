@@ -140,8 +140,8 @@ def _decoded(lines: list[_Line], offsets: list[int], decode: Decoder) -> bytes |
     for line, offset, following in zip(lines, offsets, [*offsets[1:], None], strict=True):
         if len(data) != offset:
             return None
-        if not line.rest and following is None:
-            break  # hexdump and od end with the length
+        if not line.rest:
+            return bytes(data) if following is None else None  # hexdump and od end with the length
         known = None if following is None or line.is_repeated else following - offset
         found = decode(*_groups(line, known))
         if known is not None and line is lines[-2] and not line.has_colon:
@@ -264,7 +264,7 @@ def from_string(text: str) -> bytes | None:
     if re.match(r"\s*[bB]['\"]", text):
         try:
             value = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, MemoryError):
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
             return None
         return value if isinstance(value, bytes) else None
     if not re.fullmatch(r"(?:\\x[0-9A-Fa-f]{2}|[\s\"';,+]|\\\s)+", text):
