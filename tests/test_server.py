@@ -109,7 +109,7 @@ BAD_REQUESTS = {
     "obs-fold": (handshake("X-A: b", " c", "Upgrade : x"), 400),
     "a space in a name": (handshake("X A: b"), 400),
     "a control byte": (handshake("X-A: b\x00c"), 400),
-    "not HTTP": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+    "not HTTP": (b"\x16\x05\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     "an unknown upgrade": (handshake().replace(b"Upgrade: websocket", b"Upgrade: h2c"), 426),
     "129 headers": (handshake(*[f"X-{i}: y" for i in range(124)]), 431),
     "100,000 headers": (handshake(*["X: y"] * 100_000), 431),

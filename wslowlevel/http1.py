@@ -205,7 +205,22 @@ def parse_request(
 
 
 class UnexpectedTLS(InvalidHandshake):
-    """The peer sent a TLS ClientHello where an HTTP request was expected."""
+    """The peer sent a TLS ClientHello where an HTTP request was expected.
+
+    A TLS client cannot read an HTTP response, so `alert` is the answer that it can report.
+    """
+
+    alert = b"\x15\x03\x01\x00\x02\x02\x46"
+    """A TLS record with the fatal alert protocol_version (RFC 8446 §5.1, §6.2)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "malformed request: TLS handshake on a port without TLS: "
+            "the client must use ws://, or the server needs an SSLContext"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), ()
 
 
 @dataclass(frozen=True)
@@ -306,7 +321,7 @@ class RequestReader:
         """Judge the bytes that were not judged yet; return the end of the head, None if it is not complete."""
         data = self._data
         if data[:2] == b"\x16\x03":  # a TLS record with a handshake message (RFC 8446 §5.1)
-            raise UnexpectedTLS("malformed request: TLS handshake where plain HTTP was expected")
+            raise UnexpectedTLS
         if data == b"\x16":
             return None
         while True:
@@ -367,13 +382,25 @@ def _fault(part: str, byte: int, is_empty: bool) -> str:
     return f"byte 0x{byte:02X} where none is allowed in the {part}"
 
 
+_H11_FAULTS = {
+    "Missing mandatory Host: header": "the Host header is missing (RFC 9112 §3.2)",
+    "Found multiple Host: headers": "there are several Host headers (RFC 9112 §3.2)",
+    "bad Content-Length": "Content-Length must be a number (RFC 9110 §8.6)",
+    "conflicting Content-Length headers": "there are several values of Content-Length (RFC 9110 §8.6)",
+    "multiple Transfer-Encoding headers": "there are several values of Transfer-Encoding",
+    "Only Transfer-Encoding: chunked is supported": "Transfer-Encoding must be chunked",
+}
+"""Text of h11 -> ours. Other texts of h11 may quote the request, so they are not shown to the peer."""
+
+
 def _parse_head(head: bytes) -> Request:
     connection = h11.Connection(h11.SERVER)
     try:
         connection.receive_data(head)
         event = connection.next_event()
     except h11.RemoteProtocolError as error:
-        raise InvalidHandshake(f"malformed request: {_reason_of(error)}", error.error_status_hint) from None
+        fault = _H11_FAULTS.get(str(error), "the head is not well-formed HTTP/1.1 (RFC 9112)")
+        raise InvalidHandshake(f"malformed request: {fault}", error.error_status_hint) from None
     assert isinstance(event, h11.Request)
     return Request(
         event.method.decode(), event.target.decode("latin-1"), Headers(_fields(event)), event.http_version.decode()
@@ -424,6 +451,17 @@ def response_to(error: InvalidHandshake) -> Response:
     named = "Content-Type" in Headers(error.headers)
     own = [] if named else [("Content-Type", "text/plain; charset=utf-8")]
     return Response(error.status, [*own, *error.headers], error.body)
+
+
+def format_date(seconds: float) -> str:
+    """Return a Unix time as an IMF-fixdate, "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110 §5.6.7)."""
+    # email.utils.formatdate() returns the same, but importing it loads the socket module.
+    year, month, day, hour, minute, second, weekday, _, _ = time.gmtime(seconds)
+    return f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {hour:02}:{minute:02}:{second:02} GMT"
+
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def reason_phrase(status: int) -> str:

@@ -44,7 +44,7 @@ REQUESTS: dict[str, tuple[int, bytes]] = {
     "no Host": (400, replaced(b"Host: 127.0.0.1\r\n", b"")),
     "a target with a space": (400, replaced(b"GET /echo", b"GET /ec ho")),
     "another method": (405, replaced(b"GET", b"POST")),
-    "a request that is none": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 4 + HEAD_END),
+    "a request that is none": (400, b"\x17\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 4 + HEAD_END),
     # Tokens and versions
     "GHSA-4mp9-239f-g9hg: version 8": (426, replaced(b"Version: 13", b"Version: 8")),
     "version 013": (426, replaced(b"Version: 13", b"Version: 013")),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, NoReturn, Protocol, TypeVar
 
 from ..codec import Chunk, Message
 from ..errors import InvalidHandshake
-from ..extensions import ExtensionFactory, accept_extensions
+from ..extensions import ExtensionFactory, accept_extensions, check_factories
 from ..handshake import accept_request
 from ..http1 import HeadersLike, Request, parse_headers
 from ..wire import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_SIZE
@@ -247,13 +247,14 @@ def send_handshake(
 
     Raises:
         InvalidHandshake: the request is no valid opening handshake; it was answered with the HTTP status that says so.
-        TypeError, ValueError: one of the headers may not stand there; nothing was sent.
+        TypeError, ValueError: a header is not allowed, or an extension is not an ExtensionFactory; nothing was sent.
         ConnectionLost: the connection is gone.
         RuntimeError: the handshake was answered before.
     """
     duplex = _duplex(socket)
+    factories = check_factories(extensions)
     try:
-        answer, agreed = accept_extensions(request.headers.get_all("Sec-WebSocket-Extensions"), extensions)
+        answer, agreed = accept_extensions(request.headers.get_all("Sec-WebSocket-Extensions"), factories)
         ours = [("Sec-WebSocket-Extensions", answer)] if answer else []
         head = accept_request(request, [*parse_headers(headers), *ours])
     except InvalidHandshake as error:

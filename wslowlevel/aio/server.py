@@ -39,6 +39,7 @@ from ..http1 import (
     Request,
     RequestReader,
     Response,
+    UnexpectedTLS,
     encode_response,
     response_to,
 )
@@ -46,6 +47,7 @@ from ..keepalive import PING_TIMEOUT, Timeouts, check_seconds
 from ..wire import CloseCode
 from .duplex import CLOSE_TIMEOUT, linger
 from .server_log import log_answer, log_drop, log_failure, log_open, log_peer_error, log_refusal
+from .server_options import call_handler, check_handler, check_options
 from .socket import Socket
 from .tls import check_context
 
@@ -310,7 +312,7 @@ class Server:
     async def _handle(self, request: Request, socket: Socket, head: bytes) -> int | None:
         """Run the handler -> the code to close with, None for the usual one."""
         try:
-            await self.on_upgrade(request, socket, head)
+            await call_handler("on_upgrade", self.on_upgrade, request, socket, head)
         except (Exception, asyncio.CancelledError) as error:  # whatever it is, the peer is told, the operator reads it
             if _cancels_this_task(error):
                 raise
@@ -445,6 +447,10 @@ class HttpProtocol(asyncio.Protocol):
             if request is not None:
                 self._method, self._target = request.method, request.target
                 self._dispatch(request)
+        except UnexpectedTLS as error:
+            assert self._transport is not None
+            self._send_last(self._transport, error.alert)
+            log_refusal(self._transport, self._target, error.status, str(error))
         except InvalidHandshake as error:
             self._refuse(error)
 
@@ -505,9 +511,11 @@ class HttpProtocol(asyncio.Protocol):
 
     async def _response(self, request: Request, on_request: OnRequest) -> Response:
         try:
-            response = await on_request(request)
+            response = await call_handler("on_request", on_request, request)
         except InvalidHandshake as error:
             return response_to(error)
+        if response is not None and not isinstance(response, Response):
+            raise TypeError(f"on_request must return a Response or None, not {type(response).__name__}")
         return response_to(InvalidHandshake("not found", 404)) if response is None else response
 
     def _refuse(self, error: InvalidHandshake) -> None:
@@ -525,7 +533,7 @@ class HttpProtocol(asyncio.Protocol):
             log_answer(transport, self._target, response.status)
 
     def _answer(self, response: Response) -> bool:
-        """Write the response and end the connection, in the order that lets the peer read it.
+        """Write the response and end the connection.
 
         Returns:
             False if the connection was closing already.
@@ -534,13 +542,17 @@ class HttpProtocol(asyncio.Protocol):
         assert transport is not None
         if transport.is_closing():
             return False
-        transport.write(encode_response(response, method=self._method))
+        self._send_last(transport, encode_response(response, method=self._method))
+        return True
+
+    def _send_last(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Write the last bytes and end the connection, in the order that lets the peer read them."""
+        transport.write(data)
         self._answered = True
         self._linger_timer = linger(transport)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(self._server.policy.close_timeout, self.drop)
-        return True
 
 
 def serve(
@@ -606,10 +618,11 @@ def serve(
             ssl_handshake_timeout, ...
 
     Raises:
-        TypeError, ValueError: an origin that no browser would send, or another argument of the wrong kind; others are
-            found out by asyncio, when the server is started.
+        TypeError, ValueError: an origin that no browser would send, an unknown option, or another argument of the wrong
+            kind. asyncio checks the values of `options` when the server is started.
     """
     _check_arguments(on_upgrade, on_request, ssl, port)
+    check_options(serve, options, unix=path is not None)
     if path is not None and (host is not None or port is not None or "sock" in options):
         raise ValueError("path stands in place of host, port and sock")
     policy = Policy(
@@ -636,10 +649,8 @@ def serve(
 
 
 def _check_arguments(on_upgrade: object, on_request: object, ssl: object, port: object) -> None:
-    if not callable(on_upgrade):
-        raise TypeError(f"on_upgrade must be an async function, not {type(on_upgrade).__name__}")
-    if on_request is not None and not callable(on_request):
-        raise TypeError(f"on_request must be an async function or None, not {type(on_request).__name__}")
+    check_handler("on_upgrade", on_upgrade)
+    check_handler("on_request", on_request, optional=True)
     check_context(ssl)
     if port is not None and (not isinstance(port, int) or isinstance(port, bool)):
         raise not_an_integer("port", port)
