@@ -25,8 +25,11 @@ from wslowlevel import (
 
 async def on_upgrade(request: Request, socket: Socket, _head: bytes) -> None:
     send = send_factory(socket)
-    # By default an unmasked frame is answered with 1002 in the library's words; here it is ours to answer.
-    get_messages = get_messages_factory(socket, max_in_memory_store_size=64 * 1024 * 1024, require_mask=False)
+    # By default pings are answered, and an unmasked frame is answered with 1002 and the library's reason. Here both are
+    # answered by hand.
+    get_messages = get_messages_factory(
+        socket, max_in_memory_store_size=64 * 1024 * 1024, require_mask=False, auto_pong=False
+    )
 
     send_handshake(request, socket, ["X-Served-By: echo_server.py"])
     send(prepare_websocket_frame(b"are you there?", opcode=Opcode.PING))
@@ -35,7 +38,7 @@ async def on_upgrade(request: Request, socket: Socket, _head: bytes) -> None:
     async for message in get_messages():
         payload = message.payload
         if message.opcode == Opcode.CLOSE:
-            print(f"close: {socket.received}")  # answered already, with its own code
+            print(f"close: {socket.received}")  # answered already, with its own code and reason
         elif not message.mask:
             reason = prepare_close_frame_payload(1002, "a client has to mask what it sends")
             await send(prepare_websocket_frame(reason, opcode=Opcode.CLOSE))

@@ -261,7 +261,7 @@ def test_the_echo_server_greets_and_logs_every_kind_of_message(backend: str) -> 
                 (Opcode.TEXT, "ü".encode()),
                 (Opcode.BINARY, bytes(3)),
                 (Opcode.PONG, b"p"),
-                (Opcode.CLOSE, b"\x03\xe8"),
+                (Opcode.CLOSE, b"\x03\xe8bye"),
             ]
 
     with running("echo_server", backend) as example:

@@ -87,7 +87,7 @@ def test_date_is_that_of_the_standard_library() -> None:
 
 def test_426_lists_its_upgrade_in_connection_and_h11_accepts_it() -> None:
     answer = encode_response(response_to(upgrade_required("WebSocket only")))
-    assert connection_of(answer) == [b"upgrade, close"]
+    assert connection_of(answer) == [b"close, upgrade"]
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET", target="/", headers=[("Host", "h")]))
     client.send(h11.EndOfMessage())
@@ -189,7 +189,7 @@ def test_invalid_handshake_keeps_repeated_headers_apart() -> None:
     [("X-A: b", TypeError), (b"X", TypeError), (1, TypeError), ([1], TypeError), (["X-A secret"], ValueError)],
 )
 def test_invalid_handshake_rejects_headers_that_are_none(headers: Any, kind: type[Exception]) -> None:
-    with pytest.raises(kind, match=r"^headers must ") as caught:
+    with pytest.raises(kind, match=r"^headers? must ") as caught:
         InvalidHandshake("no", 403, headers)
     assert "secret" not in str(caught.value)
 

@@ -278,10 +278,12 @@ class RequestReader:
     A complete head is then passed to h11, which checks Host, Content-Length and Transfer-Encoding.
 
     Attributes:
+        target: the request target, None until it is complete.
         rest: bytes behind the head, once it is complete.
     """
 
     def __init__(self, limits: HeadLimits) -> None:
+        self.target: str | None = None
         self.rest = b""
         self._limits = limits
         self._data = bytearray()
@@ -343,6 +345,8 @@ class RequestReader:
 
     def _enter(self, part: str, start: int) -> bool:
         """Begin the next part; return True at the end of the head."""
+        if part == "HTTP version":
+            self.target = self._data[self._part_start : start - 1].decode("latin-1")
         self._part = part
         self._part_start = self._scanned = start
         if part in ("target", "header name"):

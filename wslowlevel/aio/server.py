@@ -523,7 +523,7 @@ class HttpProtocol(asyncio.Protocol):
         transport = self._transport
         assert transport is not None
         if self._answer(response_to(error)):
-            log_refusal(transport, self._target, error.status, str(error))
+            log_refusal(transport, self._target or self._reader.target, error.status, str(error))
 
     def _answer_page(self, response: Response) -> None:
         """Answer a plain request."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
 from .packets import Packet, Remarks, Unreadable
@@ -103,12 +102,12 @@ class _Datagram:
 
 class _Decoder:
     def __init__(self, remarks: Remarks) -> None:
-        self._ip = import_module("dpkt.ip")
-        self._ip6 = import_module("dpkt.ip6")
-        self._tcp = import_module("dpkt.tcp")
+        from dpkt import dpkt, ip, ip6, tcp  # noqa: PLC0415 - an optional dependency
+
+        self._ip, self._ip6, self._tcp = ip, ip6, tcp
         # dpkt does not wrap all errors of its parsers, and has no parser for ESP.
         others = (ValueError, struct.error, LookupError, NotImplementedError)
-        self._errors = (import_module("dpkt.dpkt").Error, *others)
+        self._errors = (dpkt.Error, *others)
         self._remarks = remarks
         self.fragments = _Fragments()
 
