@@ -14,8 +14,12 @@ import wslowlevel
 LIMITS = (Path(__file__).parent.parent / "docs" / "limits.md").read_text("utf-8")
 ROWS: list[tuple[str, str, str]] = re.findall(r"^\| `([a-z0-9_.]+)\.([A-Z_]+)` \| ([^|]+?) \|", LIMITS, re.MULTILINE)
 UNITS = {"": 1, "s": 1, "KiB": 1024, "MiB": 1024 * 1024}
+READERS = (wslowlevel.serve, wslowlevel.read_request, wslowlevel.http1.parse_request)
 PARAMETERS = [
     (wslowlevel.serve, "open_timeout", "aio.server.OPEN_TIMEOUT"),
+    *((function, "max_header_line", "http1.MAX_HEADER_LINE") for function in READERS),
+    *((function, "max_headers", "http1.MAX_HEADERS") for function in READERS),
+    *((function, "max_head_size", "http1.MAX_HEADERS_SIZE") for function in READERS),
     (wslowlevel.connect, "open_timeout", "aio.client.OPEN_TIMEOUT"),
     (wslowlevel.connect, "happy_eyeballs_delay", "aio.happy_eyeballs.HAPPY_EYEBALLS_DELAY"),
     (wslowlevel.connect, "max_header_line", "http1.MAX_HEADER_LINE"),

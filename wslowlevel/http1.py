@@ -1,6 +1,7 @@
 """bytes <-> requests and responses: as much of HTTP/1.1 as the opening handshake needs  (RFC 9112)
 
-The parsing is h11's; the limits are ours.
+`RequestReader` checks the syntax and the limits of a request before h11 parses it, because h11 is lenient. Answers are
+parsed by h11, within our limits.
 """
 
 from __future__ import annotations
@@ -271,7 +272,8 @@ class RequestReader:
     blank lines before the request line are rejected. Syntax and limits are judged at the first byte that violates them,
     so the error does not depend on how the bytes were cut. Each byte is looked at once.
 
-    A head that arrives whole is matched by one regular expression. Any other head goes through the table of parts:
+    A head of up to 8 KiB that arrives whole is matched by one regular expression. Any other head goes through the table
+    of parts:
 
         method SP target SP version CR LF  ( name ":" value CR LF )*  CR LF
 
