@@ -49,6 +49,7 @@ CALLS: dict[str, Callable[[Socket], object]] = {
     "close": lambda socket: socket.close(),
     "abort": lambda socket: socket.abort(),
     "keep_alive": lambda socket: socket.keep_alive(ping_interval=1),
+    "wait_closed": started(lambda socket: socket.wait_closed()),
     "finish": started(lambda socket: socket.finish()),
     "get_messages": started(lambda socket: anext(socket_messages(socket))),
     "get_messages_factory": get_messages_factory,

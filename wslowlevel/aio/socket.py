@@ -124,6 +124,7 @@ class Socket(Duplex, asyncio.BufferedProtocol):
         place, for whoever only sends: messages of any size are received, and dropped, while this is awaited; pings and
         the peer's Close frame are answered.
         """
+        self._check_thread("wait_closed")
         if not self._configured and self.state in (State.OPEN, State.CLOSING):
             self.configure(chunks=True)
             self._drops_messages = True
