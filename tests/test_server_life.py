@@ -43,6 +43,7 @@ from .servers import (
     RawClient,
     both_loops,
     connecting,
+    every_transport,
     handshake,
     masked,
     masked_close,
@@ -508,15 +509,11 @@ def test_a_connection_counts_until_it_has_closed(loop_kind: str) -> None:
     run(loop_kind, main())
 
 
-TIME_TO_FORGET = 600.0 if sys.version_info >= (3, 12, 2) else 1.0
-"""Before that, asyncio itself makes a TLS handshake that failed garbage to collect: its end is noticed by the time."""
-
-
 @both_loops
 @pytest.mark.parametrize("hello", [b"", b"\x16\x03\x01"], ids=["silent", "the beginning of a handshake"])
 def test_tls_handshakes_count(loop_kind: str, hello: bytes) -> None:
     async def main() -> None:
-        async with serving(Recorder(), max_connections=1, ssl=server_tls(), open_timeout=TIME_TO_FORGET) as server:
+        async with serving(Recorder(), max_connections=1, ssl=server_tls(), open_timeout=600.0) as server:
             async with connecting(server.port) as client:
                 await client.send(hello)
                 await until(lambda: server.is_full)
@@ -531,19 +528,98 @@ def test_tls_handshakes_count(loop_kind: str, hello: bytes) -> None:
 
 
 @both_loops
-def test_a_tls_handshake_that_asyncio_forgot_counts_until_its_time_is_over(loop_kind: str) -> None:
-    """What is garbage is not always collected at once: here it is held on purpose."""
-    held: list[object] = []
-
+@pytest.mark.parametrize("limit", [0, 1, 2])
+def test_tls_handshakes_over_max_refusals_are_dropped_at_once(loop_kind: str, limit: int) -> None:
     async def main() -> None:
-        async with serving(Recorder(), max_connections=1, ssl=server_tls(), open_timeout=0.5) as server:
-            async with connecting(server.port):
-                await until(lambda: server.is_full)
-                held.extend(server.arriving)
-            await expect_room(server, ssl=client_tls())
+        async with (
+            serving(Recorder(), max_connections=1, max_refusals=limit, ssl=server_tls(), open_timeout=600.0) as server,
+            connecting(server.port),
+            AsyncExitStack() as stack,
+        ):
+            await until(lambda: server.is_full)
+            for count in range(limit):
+                await stack.enter_async_context(connecting(server.port))
+                await until(lambda count=count: len(server.refused) == count + 1)  # type: ignore[misc]
+            for _ in range(3):
+                async with connecting(server.port) as client:
+                    assert await dropped(client) == b""
+            assert len(server.refused) == limit
+            assert len(server.requests) == 1
 
     run(loop_kind, main())
-    assert len(held) == 1
+
+
+@both_loops
+@pytest.mark.parametrize("options", [{}, {"backlog": 37}])
+def test_a_limit_on_connections_leaves_the_length_of_the_queue(
+    loop_kind: str, options: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+
+    class Recording(sockets.socket):
+        def listen(self, backlog: int = 0, /) -> None:
+            lengths.append(backlog)
+            super().listen(backlog)
+
+    monkeypatch.setattr(sockets, "socket", Recording)
+
+    async def main() -> None:
+        async with serving(echo, max_connections=1, **options) as server, upgraded(server.port):
+            pass
+
+    run(loop_kind, main())
+    assert lengths[-1] == options.get("backlog", 100)
+
+
+@both_loops
+def test_a_closing_server_drops_unfinished_tls_handshakes(loop_kind: str) -> None:
+    async def main() -> None:
+        server = await serve(refused, "127.0.0.1", 0, max_connections=1, ssl=server_tls(), open_timeout=600.0)
+        async with connecting(server.port) as client, connecting(server.port) as other:
+            await until(lambda: len(server.requests) == len(server.refused) == 1)
+            await server.close()
+            assert await dropped(client) == await dropped(other) == b""
+            assert not server.requests
+            assert not server.refused
+
+    run(loop_kind, main())
+
+
+@every_transport
+def test_a_tls_server_with_a_limit_serves_many_clients(loop_kind: str) -> None:
+    """Each sends its request, its first message and the end right behind its part of the TLS handshake."""
+
+    async def talk(server: Server) -> None:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", server.port, ssl=client_tls(), server_hostname="localhost"
+        )
+        client = RawClient(reader, writer)
+        await client.upgrade(behind=masked(2, b"x" * 100_000) + masked_close(1000))
+        assert [len(frame.payload) for frame in await client.read_frames()] == [100_000, 2]
+        writer.close()
+
+    async def main() -> None:
+        async with serving(echo, max_connections=30, ssl=server_tls()) as server:
+            for _ in range(3):
+                await asyncio.gather(*(talk(server) for _ in range(30)))
+                await until(lambda: not (server.connections or server.requests or server.arriving))
+
+    run(loop_kind, main())
+
+
+@both_loops
+def test_a_tls_handshake_that_is_never_complete_ends_at_open_timeout(loop_kind: str) -> None:
+    async def main() -> None:
+        async with (
+            serving(refused, max_connections=1, ssl=server_tls(), open_timeout=0.2) as server,
+            connecting(server.port) as client,
+            connecting(server.port) as other,
+        ):
+            assert await dropped(client) == await dropped(other) == b""
+            assert not server.is_full
+            assert not server.refused
+
+    run(loop_kind, main())
 
 
 @both_loops
