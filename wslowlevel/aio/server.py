@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket as sockets
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
@@ -133,6 +133,10 @@ class Server:
         self.requests: set[HttpProtocol] = set()
         self.refused: set[HttpProtocol] = set()
         self._connections: set[ServerSocket] = set()
+
+    def protocol(self) -> HttpProtocol:
+        """Create the protocol of a connection that was accepted."""
+        return HttpProtocol(self)
 
     @property
     def sockets(self) -> tuple[Any, ...]:
@@ -674,28 +678,36 @@ def serve(
     options = {**options, "ssl": ssl, "start_serving": False}
     if ssl is not None:
         options.setdefault("ssl_handshake_timeout", open_timeout)
-    tls_options = {}
-    if ssl is not None and max_connections is not None:
-        tls_options = {name: options.pop(name) for name in list(options) if name.startswith("ssl_")}
-        options["ssl"] = None
 
-    backlog = None
-    if max_connections is not None:
-        # asyncio uses `backlog` twice: for the system's queue, and for the connections that it accepts in one turn.
-        backlog = options.pop("backlog", BACKLOG)
-        options["backlog"] = ACCEPTED_AT_ONCE
-
-    def listen(server: Server) -> Awaitable[asyncio.Server]:
-        def protocol() -> asyncio.Protocol:
-            http = HttpProtocol(server)
-            return http if ssl is None or max_connections is None else TlsArrival(http, ssl, tls_options)
-
+    def listen(protocol: Callable[[], asyncio.Protocol], changed: Mapping[str, Any]) -> Awaitable[asyncio.Server]:
         loop = asyncio.get_running_loop()
         if path is not None:
-            return loop.create_unix_server(protocol, path, **options)
-        return loop.create_server(protocol, host, port, **options)
+            return loop.create_unix_server(protocol, path, **changed)
+        return loop.create_server(protocol, host, port, **changed)
 
-    return Server(on_upgrade, on_request, policy, stop_signals, listen, backlog)
+    if max_connections is None:
+        return Server(on_upgrade, on_request, policy, stop_signals, lambda server: listen(server.protocol, options))
+    backlog = options.get("backlog", BACKLOG)
+    return Server(on_upgrade, on_request, policy, stop_signals, _with_limit(listen, options), backlog)
+
+
+def _with_limit(
+    listen: Callable[[Callable[[], asyncio.Protocol], Mapping[str, Any]], Awaitable[asyncio.Server]],
+    options: Mapping[str, Any],
+) -> Callable[[Server], Awaitable[asyncio.Server]]:
+    """Return a function that listens so that each connection counts, and can be dropped, when it is accepted."""
+    tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    context = options["ssl"]
+    # asyncio uses `backlog` twice: for the system's queue, and for the connections that it accepts in one turn.
+    changed = {name: value for name, value in options.items() if name not in tls}
+    changed.update(ssl=None, backlog=ACCEPTED_AT_ONCE)
+
+    def limited(server: Server) -> Awaitable[asyncio.Server]:
+        if context is None:
+            return listen(server.protocol, changed)
+        return listen(lambda: TlsArrival(server.protocol(), context, tls), changed)
+
+    return limited
 
 
 def _check_arguments(on_upgrade: object, on_request: object, ssl: object, port: object) -> None:
