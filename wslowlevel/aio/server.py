@@ -510,7 +510,7 @@ class HttpProtocol(asyncio.Protocol):
     def _drop_unanswered(self, reason: str) -> None:
         assert self._transport is not None
         if not self._transport.is_closing():
-            log_drop(self._transport, self._target, reason)
+            log_drop(self._transport, self._target or self._reader.target, reason)
         self.drop()
 
     def _leave(self) -> None:
