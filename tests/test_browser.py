@@ -203,11 +203,11 @@ def test_closing_and_connecting_again(page: Page) -> None:
     page.type("code", "4001")
     page.type("reason", "enough")
     page.click("close")
-    page.wait("state", "closed, 4001")
+    page.wait("state", "closed, 4001 enough")
     page.wait("frames", "2")
     assert shown(page.rows()) == [
         ("in", "close 0x8", ["FIN", "MASK"], 8, "4001 enough"),
-        ("out", "close 0x8", ["FIN"], 2, "4001"),
+        ("out", "close 0x8", ["FIN"], 8, "4001 enough"),
     ]
     assert not page.browser.find_element(By.ID, "send").is_enabled()
     page.click("reconnect")

@@ -205,25 +205,6 @@ def parse_request(
     return request
 
 
-class UnexpectedTLS(InvalidHandshake):
-    """The peer sent a TLS ClientHello where an HTTP request was expected.
-
-    A TLS client cannot read an HTTP response, so `alert` is the answer that it can report.
-    """
-
-    alert = b"\x15\x03\x01\x00\x02\x02\x46"
-    """A TLS record with the fatal alert protocol_version (RFC 8446 §5.1, §6.2)."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "malformed request: TLS handshake on a port without TLS: "
-            "the client must use ws://, or the server needs an SSLContext"
-        )
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return type(self), ()
-
-
 @dataclass(frozen=True)
 class _Part:
     """One part of a request head.
@@ -325,7 +306,11 @@ class RequestReader:
         """Judge the bytes that were not judged yet; return the end of the head, None if it is not complete."""
         data = self._data
         if data[:2] == b"\x16\x03":  # a TLS record with a handshake message (RFC 8446 §5.1)
-            raise UnexpectedTLS
+            # A TLS client reports these bytes of HTTP as a wrong version number.
+            raise InvalidHandshake(
+                "malformed request: TLS handshake on a port without TLS: "
+                "the client must use ws://, or the server needs an SSLContext"
+            )
         if data == b"\x16":
             return None
         while True:

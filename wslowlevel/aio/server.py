@@ -40,7 +40,6 @@ from ..http1 import (
     Request,
     RequestReader,
     Response,
-    UnexpectedTLS,
     encode_response,
     response_to,
 )
@@ -132,7 +131,7 @@ class Server:
         self.arriving: WeakSet[HttpProtocol] = WeakSet()
         self.requests: set[HttpProtocol] = set()
         self.refused: set[HttpProtocol] = set()
-        self._connections: set[ServerSocket] = set()
+        self._connections: dict[ServerSocket, None] = {}  # closed in the order of arrival
 
     def protocol(self) -> HttpProtocol:
         """Create the protocol of a connection that was accepted."""
@@ -316,10 +315,10 @@ class Server:
         socket = ServerSocket(self, request.target, head)
         transport.set_protocol(socket)
         socket.connection_made(transport)
-        self._connections.add(socket)  # before the task is made: an eager one runs the handler at once
+        self._connections[socket] = None  # before the task is made: an eager one runs the handler at once
         task = asyncio.create_task(self._run(request, socket, head))
         socket.handler = task
-        task.add_done_callback(lambda _: self._connections.discard(socket))
+        task.add_done_callback(lambda _: self._connections.pop(socket, None))
 
     async def _run(self, request: Request, socket: ServerSocket, head: bytes) -> None:
         socket.handler = asyncio.current_task()
@@ -487,10 +486,6 @@ class HttpProtocol(asyncio.Protocol):
             if request is not None:
                 self._method, self._target = request.method, request.target
                 self._dispatch(request)
-        except UnexpectedTLS as error:
-            assert self._transport is not None
-            self._send_last(self._transport, error.alert)
-            log_refusal(self._transport, self._target, error.status, str(error))
         except InvalidHandshake as error:
             self._refuse(error)
 
@@ -573,7 +568,7 @@ class HttpProtocol(asyncio.Protocol):
             log_answer(transport, self._target, response.status)
 
     def _answer(self, response: Response) -> bool:
-        """Write the response and end the connection.
+        """Write the response and end the connection, in the order that lets the peer read it.
 
         Returns:
             False if the connection was closing already.
@@ -582,17 +577,13 @@ class HttpProtocol(asyncio.Protocol):
         assert transport is not None
         if transport.is_closing():
             return False
-        self._send_last(transport, encode_response(response, method=self._method))
-        return True
-
-    def _send_last(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Write the last bytes and end the connection, in the order that lets the peer read them."""
-        transport.write(data)
+        transport.write(encode_response(response, method=self._method))
         self._answered = True
         self._linger_timer = linger(transport)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = asyncio.get_running_loop().call_later(self._server.policy.close_timeout, self.drop)
+        return True
 
 
 def serve(
