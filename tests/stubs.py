@@ -33,7 +33,7 @@ wslowlevel\.aio\._stream\.Items\.__anext__
 # What a subclass brings, and a compiled class need not name.
 wslowlevel\._codec\.Endpoint\._see_events
 wslowlevel\.aio\._stream\.Stream\.(_early_buffer|_buffer_updated|_received|_update_reading|_raise_if_ended|_opened_batch)
-wslowlevel\.aio\._stream\.Stream\.(_send_other|_queue_grew|_note_full_read|wait_sent)
+wslowlevel\.aio\._stream\.Stream\.(_check_thread|_send_other|_queue_grew|_note_full_read|wait_sent)
 
 # What Cython offers to other modules that it compiles.
 wslowlevel\._codec\.__pyx_capi__
