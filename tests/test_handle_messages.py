@@ -531,6 +531,7 @@ def test_the_function_sees_the_context_of_the_task(loop_kind: str, ping: str) ->
 
 def echo(**options: object) -> Handler:
     async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        options.setdefault("auto_pong", False)
         handle_messages, send = handle_messages_factory(socket, **options), send_factory(socket)  # type: ignore[arg-type]
         send_handshake(request, socket)
 

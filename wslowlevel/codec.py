@@ -8,7 +8,8 @@ The environment variable WSLOWLEVEL_BACKEND decides, once, when this module is i
 
 With auto, a compiled module that was not built is no warning: pure Python is then the only backend. A compiled module
 that is present but cannot be imported, for example because it was built for another C library, is reported as a
-RuntimeWarning with the reason, because the program would otherwise be slow without an explanation.
+RuntimeWarning with the reason, because the program would otherwise be slow without an explanation. In a subinterpreter,
+where compiled modules cannot be loaded a second time, pure Python is expected, and there is no warning.
 
 Both backends are imported by import statements, never by name, so that PyInstaller, Nuitka and other tools that collect
 a program's modules find them.
@@ -47,8 +48,11 @@ def _is_command_line() -> bool:
 
 
 def warn_unless_missing(module: str, error: Exception) -> None:
-    """Warn that a compiled module cannot be imported, unless it was not built."""
-    if not (isinstance(error, ModuleNotFoundError) and error.name == module):
+    """Warn that a compiled module cannot be imported, unless it was not built or this is a subinterpreter."""
+    is_missing = isinstance(error, ModuleNotFoundError) and error.name == module
+    # CPython: "does not support loading in subinterpreters"; Cython: "Interpreter change detected"
+    is_subinterpreter = isinstance(error, ImportError) and "interpreter" in str(error).lower()
+    if not (is_missing or is_subinterpreter):
         warnings.warn(
             f"{module} cannot be imported, so the slower pure-Python code is used: {type(error).__name__}: {error} "
             "(reinstall wslowlevel for this Python, or set WSLOWLEVEL_BACKEND=python)",
