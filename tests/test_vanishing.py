@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from wslowlevel import (
 )
 from wslowlevel.aio.streams import StreamSocket
 
-from .servers import both_loops, run, serving, until, upgraded
+from .servers import both_loops, handshake, run, serving, until, upgraded
 from .tls import client_tls, server_tls
 
 NAMES = ("peername", "sockname", "socket", "ssl_object", "peercert", "cipher", "no such name")
@@ -170,6 +171,36 @@ def test_cancelled_client_sends_1001_and_does_not_wait(loop_kind: str, tls: bool
 
     run(loop_kind, main())
     assert seen == [(1001, "")]
+
+
+@both_loops
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_handler_task_cancelled_before_its_first_step_leaves_no_connection(loop_kind: str, tls: bool) -> None:
+    """Everything is cancelled in the turn in which the connection arrives, or its request does."""
+
+    async def handler(request: Request, socket: Socket, head: bytes) -> None:
+        raise AssertionError("the handler must not run")
+
+    def cancelled(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        options.pop("eager_start", None)
+        task = asyncio.Task(coroutine, loop=loop, **options)
+        if coroutine.__qualname__ in ("Server._run", "TlsArrival._start_tls"):
+            task.cancel()
+        return task
+
+    async def main() -> None:
+        options: dict[str, Any] = {"ssl": server_tls(), "max_connections": 10} if tls else {}
+        async with serving(handler, **options) as server:
+            asyncio.get_running_loop().set_task_factory(cancelled)
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            if not tls:
+                writer.write(handshake())
+            with suppress(OSError):
+                assert await reader.read() == b""
+            writer.close()
+            await until(lambda: not server.connections and not server.requests)
+
+    run(loop_kind, main())
 
 
 @both_loops

@@ -318,7 +318,11 @@ class Server:
         self._connections[socket] = None  # before the task is made: an eager one runs the handler at once
         task = asyncio.create_task(self._run(request, socket, head))
         socket.handler = task
-        task.add_done_callback(lambda _: self._connections.pop(socket, None))
+        task.add_done_callback(lambda _: self._forget(socket))
+
+    def _forget(self, socket: ServerSocket) -> None:
+        self._connections.pop(socket, None)
+        socket.abort()  # a task that is cancelled before its first step closes nothing
 
     async def _run(self, request: Request, socket: ServerSocket, head: bytes) -> None:
         socket.handler = asyncio.current_task()

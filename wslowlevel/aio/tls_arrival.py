@@ -37,6 +37,7 @@ class TlsArrival(asyncio.Protocol):
         if self._http.admit(self._transport):
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._start_tls(self._transport))
+            self._task.add_done_callback(self._end_if_cancelled)
             # It runs behind the first step of the task, in which start_tls() replaces this protocol, and before the
             # loop reads again.
             loop.call_soon(self._forward)
@@ -53,6 +54,13 @@ class TlsArrival(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._task is None or self._has_passed_on:
             self._http.connection_lost(exc)
+
+    def _end_if_cancelled(self, task: asyncio.Task[None]) -> None:
+        """End a connection whose task was cancelled, which closes nothing itself before its first step."""
+        if task.cancelled():
+            assert self._transport is not None
+            self._transport.abort()
+            self._http.connection_lost(None)
 
     def _forward(self) -> None:
         """Pass on what was received before start_tls(): uvloop reads even if connection_made() pauses reading."""
