@@ -64,7 +64,7 @@ MALFORMED = {
 
 
 def outcome(head: bytes, cuts: list[int], limits: HeadLimits = HeadLimits()) -> tuple[object, ...]:  # noqa: B008
-    """What becomes of a head in these pieces: the error, or the request; None while it is not complete."""
+    """Return the error or the request that a head in these pieces gives, None while it is not complete."""
     reader = RequestReader(limits)
     for start, end in zip([0, *cuts], [*cuts, len(head)], strict=True):
         try:

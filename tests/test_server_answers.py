@@ -1,4 +1,4 @@
-"""What `serve` answers instead of a connection, and how it reports arguments and handlers that cannot work."""
+"""Answers of `serve` to requests that open no connection, and its errors for wrong arguments and handlers."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def test_eager_task_factory_does_not_change_a_conversation(loop_kind: str, http:
 
 @both_loops
 def test_eager_application_waits_for_a_slow_peer(loop_kind: str) -> None:
-    """What it sends before its first await is held back as anything else, although it starts eagerly."""
+    """Events that the application sends before its first await wait for the peer too."""
     sent = 0
 
     async def app(scope: Event, receive: Receive, send: Send) -> None:
@@ -773,7 +773,7 @@ def test_key_with_pad_bits_is_accepted(loop_kind: str, http: str) -> None:
 def test_syntax_of_a_request_is_judged_by_the_parser_of_uvicorn(
     http: str, change: tuple[bytes, bytes], status: bytes
 ) -> None:
-    """It passes on a head of its own making, in which bare line feeds and folds cannot be seen."""
+    """The head that uvicorn passes on is written by uvicorn, so bare line feeds and folds cannot be seen in it."""
 
     async def talk() -> None:
         async with serving(Kept(), http=http) as server, connecting(port_of(server)) as client:

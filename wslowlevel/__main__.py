@@ -138,7 +138,7 @@ def check_target(uri: str, headers: Sequence[str]) -> None:
 
 
 def is_no_answer(error: InvalidHandshake) -> bool:
-    """Return whether the error reports a server that does not speak HTTP, which 502 stands for."""
+    """Return True if the error has the status 502, for a server that does not speak HTTP."""
     return error.status == HTTPStatus.BAD_GATEWAY and not error.headers
 
 

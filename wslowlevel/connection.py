@@ -60,7 +60,7 @@ class State(enum.Enum):
 
 @dataclass(frozen=True)
 class Counters:
-    """What passed over a connection so far; messages are those of data, frames are all, bytes are those of frames.
+    """Counts of a connection so far; messages are those of data, frames are all, bytes are those of frames.
 
     One rule for everything sent: a frame counts, with its bytes, when it is made by a method of :class:`Connection` or
     noted by `note_send`, whether it has left yet or not.

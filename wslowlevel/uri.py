@@ -29,7 +29,7 @@ _URI = re.compile(
 )
 
 _START = re.compile(r"(?:[^:/@]*:)?//")
-"""What precedes the user name of a URI."""
+"""Matches the part of a URI before its user name."""
 
 _REMEDIES = {
     "uri": {"http": "ws", "https": "wss"},

@@ -115,7 +115,7 @@ class Opening(asyncio.Protocol):
         raise self._outcome
 
     def refusal(self) -> InvalidHandshake | None:
-        """What is known of an answer that opens nothing, while its body is on its way."""
+        """Return the error for a refusal whose body is still arriving, None for anything else."""
         try:
             if self._reader.response is not None:
                 self._offer.check(self._reader.response, self._reader.body)
