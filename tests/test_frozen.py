@@ -109,15 +109,25 @@ def test_frozen_program_prefers_the_compiled_backend(frozen: str, both: Both) ->
     assert run([frozen, "talk"]).startswith("cython ")
 
 
+def answered(program: list[str], url: str) -> tuple[int, bytes]:
+    """Send a line through `connect` -> its exit status and output."""
+    done = subprocess.run(
+        [*program, "connect", url],
+        input=b"hello\n",
+        capture_output=True,
+        timeout=TIMEOUT,
+        check=False,
+        env=environment(),
+    )
+    return done.returncode, done.stdout
+
+
 @freezes
 def test_frozen_command_line_serves_its_page(frozen: str) -> None:
     with echo_command(program=[frozen]) as command:
         with urllib.request.urlopen(command.url("http"), timeout=TIMEOUT) as response:
             assert "<script>" in response.read().decode()
-        done = subprocess.run(
-            [frozen, "connect", command.url()], input=b"hello\n", capture_output=True, timeout=TIMEOUT, check=False
-        )
-        assert (done.returncode, done.stdout) == (0, b"hello\n")
+        assert answered([frozen], command.url()) == (0, b"hello\n")
 
 
 @freezes
@@ -147,10 +157,7 @@ def test_zipapp_serves_its_page_and_connects(zipped: list[str]) -> None:
     with echo_command(program=zipped) as command:
         with urllib.request.urlopen(command.url("http"), timeout=TIMEOUT) as response:
             assert "<script>" in response.read().decode()
-        done = subprocess.run(
-            [*zipped, "connect", command.url()], input=b"hello\n", capture_output=True, timeout=TIMEOUT, check=False
-        )
-        assert (done.returncode, done.stdout) == (0, b"hello\n")
+        assert answered(zipped, command.url()) == (0, b"hello\n")
 
 
 # -- Imports that a freezer finds -------------------------------------------------------------------------------------
